@@ -1,0 +1,1 @@
+"""Multi-frame video super-resolution as VapourSynth filters."""

@@ -1,0 +1,1 @@
+"""The networks: pure torch, state goes in and comes out, no files and no VapourSynth here."""

@@ -1,0 +1,202 @@
+"""Convolutions and blocks that more than one network is made of."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Activation", "InputConvBlocks", "Planes", "ResidualBlock", "Upsampler", "convolve"]
+
+Activation = Literal["none", "relu", "leaky_relu"]
+
+# Where one output picture goes: R, G and B, each (B, s*H, s*W), any strides.
+Planes = Sequence[Tensor]
+
+_LEAKY_SLOPE = 0.1
+# Bytes of one full-size feature strip of the upsampler. On a CPU a strip and its convolution stay in
+# the last-level cache (measured: docs/measurements.md); a GPU wants few, large kernels.
+_STRIP_BYTES = {"cpu": 6 << 20}
+_STRIP_BYTES_DEFAULT = 512 << 20
+
+
+@cache
+def _fused_convolution() -> bool:
+    """Whether this torch has oneDNN's convolution with the activation or the sum inside."""
+    return torch.backends.mkldnn.is_available() and hasattr(
+        torch.ops.mkldnn, "_convolution_pointwise"
+    )
+
+
+def _can_fuse(x: Tensor, weight: Tensor) -> bool:
+    # The fused operators have no derivative.
+    records = torch.is_grad_enabled() and (weight.requires_grad or x.requires_grad)
+    return x.device.type == "cpu" and _fused_convolution() and not records
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: Activation = "none",
+    *,
+    padding: tuple[int, int] | None = None,
+) -> Tensor:
+    """Convolve with stride 1 and apply the activation in the same pass where that can be had.
+
+    Args:
+        x: Features, (B, C, H, W); channels_last is the fast layout.
+        weight: (D, C, k, k).
+        bias: (D,).
+        activation: What follows the convolution; the leaky slope is 0.1.
+        padding: Zeros added at top and bottom, left and right; by default the size stays.
+
+    Returns:
+        (B, D, H, W) for the default padding, in the dtype of `x`.
+    """
+    if padding is None:
+        padding = (weight.shape[2] // 2, weight.shape[3] // 2)
+    if _can_fuse(x, weight):
+        scalars = [_LEAKY_SLOPE] if activation == "leaky_relu" else []
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, weight, bias, padding, [1, 1], [1, 1], 1, activation, scalars, None
+        )
+        return fused
+    y = F.conv2d(x, weight, bias, padding=padding)
+    if activation == "relu":
+        return y.relu_() if not y.requires_grad else y.relu()
+    if activation == "leaky_relu":
+        return F.leaky_relu(y, _LEAKY_SLOPE, inplace=not y.requires_grad)
+    return y
+
+
+def _convolve_add(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Add a 3x3 convolution of `x` to `total`; `total` is overwritten where that saves a pass."""
+    if _can_fuse(x, weight):
+        added: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
+            total, x, weight, bias, [1, 1], [1, 1], [1, 1], 1, "add", 1.0, None, [], None
+        )
+        return added
+    return total + F.conv2d(x, weight, bias, padding=1)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), 3x3, no scaling."""
+
+    def __init__(self, channels: int) -> None:
+        """Make a block of `channels` features."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to (B, C, H, W); without autograd `x` is overwritten."""
+        hidden = convolve(x, self.conv1.weight, self.conv1.bias, "relu")
+        return _convolve_add(x, hidden, self.conv2.weight, self.conv2.bias)
+
+
+class InputConvBlocks(nn.Module):
+    """A 3x3 convolution with leaky ReLU, then residual blocks: the trunk of every BasicVSR kind."""
+
+    def __init__(self, in_channels: int, channels: int, blocks: int) -> None:
+        """Make a trunk of `blocks` residual blocks after a convolution to `channels`."""
+        super().__init__()
+        # The activation holds index 1, so that the names are those of the released files.
+        self.main = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 3, padding=1),
+            nn.LeakyReLU(_LEAKY_SLOPE),
+            nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks))),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (B, in_channels, H, W) into (B, channels, H, W)."""
+        first = self.main[0]
+        y = convolve(x, first.weight, first.bias, "leaky_relu")
+        out: Tensor = self.main[2](y)
+        return out
+
+
+class Upsampler(nn.Module):
+    """Features to a picture four times as large: two pixel shuffles and two convolutions.
+
+    It works in horizontal strips, so that the full-size features (16 times the input's pixels, 64
+    channels) never exist as a whole. A strip reads two more rows of features on either side; rows
+    outside the picture are zeros at every convolution, so strips change no value.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Make the x4 upsampler for `channels` features; its later stages are 64 wide."""
+        super().__init__()
+        self.upconv1 = nn.Conv2d(channels, channels * 4, 3, padding=1)
+        self.upconv2 = nn.Conv2d(channels, 64 * 4, 3, padding=1)
+        self.conv_hr = nn.Conv2d(64, 64, 3, padding=1)
+        self.conv_last = nn.Conv2d(64, 3, 3, padding=1)
+
+    def forward(self, features: Tensor, base: Tensor, out: Planes) -> None:
+        """Write base + picture(features) to `out`.
+
+        Args:
+            features: (B, C, H, W).
+            base: What the network's picture is added to, (B, 3, 4*H, 4*W).
+            out: The planes R, G, B that are written, each (B, 4*H, 4*W).
+        """
+        height, width = features.shape[-2:]
+        budget = _STRIP_BYTES.get(features.device.type, _STRIP_BYTES_DEFAULT)
+        row_bytes = 16 * width * 64 * features.element_size() * features.shape[0]
+        rows = max(4, min(height, budget // row_bytes))
+        conv1, conv2 = _by_position(self.upconv1), _by_position(self.upconv2)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            x = _rows(features, top - 2, bottom + 2)
+            # Each convolution takes one row off at the top and at the bottom.
+            x = _shuffled(x, *conv1, first=2 * top - 2, height=2 * height)
+            x = _shuffled(x, *conv2, first=4 * top - 2, height=4 * height)
+            x = convolve(
+                x, self.conv_hr.weight, self.conv_hr.bias, "leaky_relu", padding=(0, 1)
+            )
+            _blank_outside(x, 4 * top - 1, 4 * height)
+            x = convolve(x, self.conv_last.weight, self.conv_last.bias, padding=(0, 1))
+            strip = slice(4 * top, 4 * bottom)
+            for channel, plane in enumerate(out):
+                torch.add(base[:, channel, strip], x[:, channel], out=plane[:, strip])
+
+
+def _by_position(conv: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
+    """Reorder the outputs of a convolution before a pixel shuffle from (c, i, j) to (i, j, c).
+
+    In channels_last the shuffle is then a move of whole rows of (j, c).
+    """
+    weight = conv.weight.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
+    bias = None if conv.bias is None else conv.bias.unflatten(0, (-1, 4)).t().flatten()
+    return weight.contiguous(memory_format=torch.channels_last), bias
+
+
+def _rows(x: Tensor, first: int, last: int) -> Tensor:
+    """Rows first..last of `x`, zeros for those outside it."""
+    height = x.shape[-2]
+    inside = x[..., max(first, 0) : min(last, height), :]
+    above, below = max(-first, 0), max(last - height, 0)
+    if not above and not below:
+        return inside
+    padded = F.pad(inside, (0, 0, above, below))
+    return padded.contiguous(memory_format=torch.channels_last)
+
+
+def _shuffled(x: Tensor, weight: Tensor, bias: Tensor | None, *, first: int, height: int) -> Tensor:
+    """Convolve, leaky ReLU, pixel shuffle 2; the result's row 0 is row `first` of `height`."""
+    y = convolve(x, weight, bias, "leaky_relu", padding=(0, 1))
+    b, c4, h, w = y.shape
+    rows = y.permute(0, 2, 3, 1).reshape(b, h, w, 2, c4 // 2)  # (B, H, W, i, j*c)
+    out = rows.transpose(2, 3).reshape(b, 2 * h, 2 * w, c4 // 4).permute(0, 3, 1, 2)
+    _blank_outside(out, first, height)
+    return out
+
+
+def _blank_outside(x: Tensor, first: int, height: int) -> None:
+    """Zero the rows of `x` that lie outside the picture; row 0 of `x` is row `first` of it."""
+    if first < 0:
+        x[..., :-first, :] = 0
+    if first + x.shape[-2] > height:
+        x[..., height - first :, :] = 0

@@ -1,0 +1,102 @@
+"""SPyNet: optical flow by a spatial pyramid (arXiv:1611.00850), as the VSR networks carry it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vs_vsr.models.layers import convolve
+from vs_vsr.models.sampling import flow_warp
+
+__all__ = ["SPyNet"]
+
+_LEVELS = 6
+_WIDTHS = (8, 32, 64, 32, 16, 2)
+# Pairs of one call are computed together up to so many pixels: the small levels gain from company,
+# the large ones only lose their place in the cache.
+_GROUP_PIXELS = 1 << 18
+
+
+class _Level(nn.Module):
+    """Five 7x7 convolutions: what is left of the flow at one level of the pyramid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for wide_in, wide_out in zip(_WIDTHS, _WIDTHS[1:], strict=False):
+            layers += [nn.Conv2d(wide_in, wide_out, 7, padding=3), nn.ReLU()]
+        self.basic_module = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn [reference 3, warped supporting 3, flow 2] into a flow to add."""
+        convs = [layer for layer in self.basic_module if isinstance(layer, nn.Conv2d)]
+        for conv in convs[:-1]:
+            x = convolve(x, conv.weight, conv.bias, "relu")
+        return convolve(x, convs[-1].weight, convs[-1].bias)
+
+
+class SPyNet(nn.Module):
+    """Flow from each reference frame to its supporting frame.
+
+    The flow itself, its upsampling and the warps stay float32 whatever the weights are: bfloat16
+    has three digits, and flows are added up over six levels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        """Make the six levels; `mean` and `std` are ImageNet's until a file brings its own."""
+        super().__init__()
+        self.basic_module = nn.ModuleList(_Level() for _ in range(_LEVELS))
+        self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)).view(1, 3, 1, 1))
+
+    def forward(self, reference: Tensor, supporting: Tensor) -> Tensor:
+        """Find where each pixel of `reference` lies in `supporting`.
+
+        Args:
+            reference: (B, 3, H, W), RGB, [0, 1], float32.
+            supporting: The same shape; B may be 0.
+
+        Returns:
+            (B, 2, H, W), float32, in pixels: dx, dy. Warping `supporting` by it aligns it.
+        """
+        b, _, height, width = reference.shape
+        # The sizes every level divides evenly.
+        h32, w32 = -(-height // 32) * 32, -(-width // 32) * 32
+        if not b:
+            return reference.new_zeros(0, 2, height, width)
+        group = max(1, _GROUP_PIXELS // (h32 * w32))
+        flows = [
+            self._flow(*(self._normalised(x, (h32, w32)) for x in pair))
+            for pair in zip(reference.split(group), supporting.split(group), strict=True)
+        ]
+        flow = torch.cat(flows)
+        if (h32, w32) != (height, width):
+            flow = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
+            flow *= flow.new_tensor((width / w32, height / h32)).view(1, 2, 1, 1)
+        return flow
+
+    def _normalised(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        x = x.float()
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False)
+        return (x - self.mean.float()) / self.std.float()
+
+    def _flow(self, reference: Tensor, supporting: Tensor) -> Tensor:
+        pyramid = [(reference, supporting)]
+        for _ in range(_LEVELS - 1):
+            reference, supporting = (F.avg_pool2d(x, 2, 2) for x in pyramid[-1])
+            pyramid.append((reference, supporting))
+        flow = torch.zeros_like(pyramid[-1][0][:, :2])
+        for level, (reference, supporting) in zip(self.basic_module, pyramid[::-1], strict=True):
+            if flow.shape[-2:] != reference.shape[-2:]:
+                flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
+            warped = flow_warp(supporting, flow, padding="border")
+            x = torch.cat((reference, warped, flow), dim=1).to(self._dtype)
+            flow = flow + level(x.contiguous(memory_format=torch.channels_last)).float()
+        return flow
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype

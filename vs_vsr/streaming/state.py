@@ -1,0 +1,64 @@
+"""The forward states kept between requests."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vs_vsr.models.basicvsr import ForwardState
+from vs_vsr.streaming.scenes import Marks
+
+__all__ = ["Carried", "StateCache"]
+
+# Seeks that run side by side each need their newest state; fewer would throw each other's out.
+_AT_LEAST = 4
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What crosses the border before a chunk."""
+
+    frame: Tensor
+    """The last frame before it, whole, (1, 3, H, W)."""
+    marks: Marks
+    """That frame's scene cut marks."""
+    states: tuple[ForwardState, ...]
+    """The forward state of each tile."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+        return sum(state.nbytes for state in self.states)
+
+
+class StateCache:
+    """State at the start of a chunk, by chunk number; the least recently used goes first."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        """Keep up to `budget_bytes`, and always the last few."""
+        self._budget_bytes = budget_bytes
+        self._entries: OrderedDict[int, Carried] = OrderedDict()
+
+    def __contains__(self, chunk: int) -> bool:
+        """Whether the state at the start of `chunk` is here."""
+        return chunk in self._entries
+
+    def get(self, chunk: int) -> Carried | None:
+        """The state at the start of `chunk`, if it is here."""
+        entry = self._entries.get(chunk)
+        if entry is not None:
+            self._entries.move_to_end(chunk)
+        return entry
+
+    def put(self, chunk: int, entry: Carried) -> None:
+        """Keep the state at the start of `chunk`."""
+        self._entries[chunk] = entry
+        self._entries.move_to_end(chunk)
+        allowed = max(_AT_LEAST, self._budget_bytes // max(entry.nbytes, 1))
+        while len(self._entries) > allowed:
+            self._entries.popitem(last=False)
+
+    def drop(self, chunks: range) -> None:
+        """Forget the states at the start of these chunks."""
+        for chunk in chunks:
+            self._entries.pop(chunk, None)

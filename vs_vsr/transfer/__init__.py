@@ -1,0 +1,1 @@
+"""Frames to tensors and back."""
