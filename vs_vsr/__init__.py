@@ -1,1 +1,27 @@
-"""Multi-frame video super-resolution as VapourSynth filters."""
+"""Multi-frame video super-resolution as VapourSynth filters.
+
+`core.vsr.BasicVSR(clip)` needs no import of this package. The names below are for scripts that want
+types, and for work on tensors.
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vs_vsr.filters import basicvsr
+    from vs_vsr.weights.detect import load_model
+
+__all__ = ["__version__", "basicvsr", "load_model"]
+
+__version__ = version("vs-vsr")
+
+_HOMES = {"basicvsr": "vs_vsr.filters", "load_model": "vs_vsr.weights.detect"}
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to import: only who uses a name that needs it waits.
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,196 @@
+#include "convert.h"
+#include "VSHelper4.h"
+#include "portable.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Properties that carry what RGB frames cannot say through the network's side. */
+static const char *const KEPT_MATRIX = "_VsrMatrix";
+static const char *const KEPT_RANGE = "_VsrRange";
+static const char *const KEPT_CHROMA = "_VsrChromaLocation";
+
+enum { MATRIX_RGB = 0, MATRIX_UNSPECIFIED = 2, MATRIX_RESERVED = 3 };
+
+static int property(const VSMap *props, const char *key, int absent, const VSAPI *vsapi) {
+    int error = 0;
+    int value = vsapi->mapGetIntSaturated(props, key, 0, &error);
+    return error ? absent : value;
+}
+
+/* ---- in ---- */
+
+typedef struct {
+    VSNode *clip;
+    const char *filter;
+    int matrix;
+    int comes_back; /* whether properties must be remembered for the way back */
+    int has_matrix; /* whether the clip is YUV or GRAY */
+} In;
+
+static const VSFrame *VS_CC in_frame(int n, int reason, void *instance, void **frame_data,
+                                     VSFrameContext *context, VSCore *core, const VSAPI *vsapi) {
+    const In *in = instance;
+    (void)frame_data;
+    if (reason == arInitial) vsapi->requestFrameFilter(n, in->clip, context);
+    if (reason != arAllFramesReady) return NULL;
+    const VSFrame *frame = vsapi->getFrameFilter(n, in->clip, context);
+    const VSMap *props = vsapi->getFramePropertiesRO(frame);
+    int fields = property(props, "_FieldBased", 0, vsapi);
+    if (fields > 0) {
+        char text[512];
+        snprintf(text, sizeof text,
+                 "%s: clip must be progressive, got _FieldBased=%d at frame %d. Deinterlace it first, "
+                 "or, if it is progressive, say so with clip.std.SetFieldBased(0).",
+                 in->filter, fields, n);
+        vsapi->setFilterError(text, context);
+        vsapi->freeFrame(frame);
+        return NULL;
+    }
+    int alpha = vsapi->mapNumElements(props, "_Alpha") >= 0;
+    if (!alpha && !in->comes_back) return frame;
+    VSFrame *changed = vsapi->copyFrame(frame, core);
+    vsapi->freeFrame(frame);
+    VSMap *own = vsapi->getFramePropertiesRW(changed);
+    /* The alpha plane is a frame of the old size. */
+    if (alpha) vsapi->mapDeleteKey(own, "_Alpha");
+    if (in->comes_back) {
+        int matrix = in->has_matrix ? property(own, "_Matrix", MATRIX_UNSPECIFIED, vsapi) : -1;
+        if (matrix == MATRIX_RGB || matrix == MATRIX_UNSPECIFIED || matrix == MATRIX_RESERVED) {
+            matrix = in->matrix;
+            vsapi->mapSetInt(own, "_Matrix", matrix, maReplace);
+        }
+        int range = property(own, "_Range", -1, vsapi), chroma = property(own, "_ChromaLocation", -1, vsapi);
+        vsapi->mapSetInt(own, KEPT_MATRIX, matrix, maReplace);
+        vsapi->mapSetInt(own, KEPT_RANGE, range, maReplace);
+        vsapi->mapSetInt(own, KEPT_CHROMA, chroma, maReplace);
+    }
+    return changed;
+}
+
+static void VS_CC in_free(void *instance, VSCore *core, const VSAPI *vsapi) {
+    In *in = instance;
+    (void)core;
+    vsapi->freeNode(in->clip);
+    free(in);
+}
+
+VSNode *convert_in(const char *filter, VSNode *clip, int matrix, int comes_back, VSCore *core,
+                   const VSAPI *vsapi) {
+    In *in = calloc(1, sizeof *in);
+    *in = (In){clip, filter, matrix, comes_back, vsapi->getVideoInfo(clip)->format.colorFamily != cfRGB};
+    VSFilterDependency dependency = {clip, rpStrictSpatial};
+    return vsapi->createVideoFilter2("VsrIn", vsapi->getVideoInfo(clip), in_frame, in_free, fmParallel,
+                                     &dependency, 1, in, core);
+}
+
+/* ---- resize ---- */
+
+VSNode *convert_to(VSNode *clip, uint32_t format, int matrix, int range, int chroma, VSCore *core,
+                   const VSAPI *vsapi, char *error, size_t size) {
+    VSPlugin *resize = vsapi->getPluginByID(VSH_RESIZE_PLUGIN_ID, core);
+    VSMap *args = vsapi->createMap();
+    vsapi->mapConsumeNode(args, "clip", clip, maReplace);
+    vsapi->mapSetInt(args, "format", format, maReplace);
+    if (matrix >= 0) vsapi->mapSetInt(args, "matrix", matrix, maReplace);
+    if (range >= 0) vsapi->mapSetInt(args, "range", range, maReplace);
+    if (chroma >= 0) vsapi->mapSetInt(args, "chromaloc", chroma, maReplace);
+    VSMap *result = vsapi->invoke(resize, "Bicubic", args);
+    vsapi->freeMap(args);
+    const char *failed = vsapi->mapGetError(result);
+    if (failed) snprintf(error, size, "%s", failed);
+    VSNode *node = failed ? NULL : vsapi->mapGetNode(result, "clip", 0, NULL);
+    vsapi->freeMap(result);
+    return node;
+}
+
+/* ---- back ---- */
+
+/* One way back for each combination that the frames bring; most clips bring one. */
+typedef struct Way {
+    struct Way *next;
+    int matrix, range, chroma;
+    VSNode *node;
+} Way;
+
+typedef struct {
+    VSNode *rgb;
+    uint32_t format;
+    int chroma_differs; /* whether the format has a chroma location at all */
+    Mutex lock;
+    Way *ways;
+} Back;
+
+static VSNode *way_back(Back *back, const VSMap *props, VSCore *core, const VSAPI *vsapi, char *error,
+                        size_t size) {
+    int matrix = property(props, KEPT_MATRIX, -1, vsapi), range = property(props, KEPT_RANGE, -1, vsapi);
+    int chroma = back->chroma_differs ? property(props, KEPT_CHROMA, -1, vsapi) : -1;
+    mutex_lock(&back->lock);
+    Way *way = back->ways;
+    while (way && (way->matrix != matrix || way->range != range || way->chroma != chroma)) way = way->next;
+    if (!way) {
+        VSNode *node = convert_to(vsapi->addNodeRef(back->rgb), back->format, matrix, range, chroma, core,
+                                  vsapi, error, size);
+        if (node) {
+            way = malloc(sizeof *way);
+            *way = (Way){back->ways, matrix, range, chroma, node};
+            back->ways = way;
+        }
+    }
+    mutex_unlock(&back->lock);
+    return way ? way->node : NULL;
+}
+
+static const VSFrame *VS_CC back_frame(int n, int reason, void *instance, void **frame_data,
+                                       VSFrameContext *context, VSCore *core, const VSAPI *vsapi) {
+    Back *back = instance;
+    if (reason == arInitial) vsapi->requestFrameFilter(n, back->rgb, context);
+    if (reason != arAllFramesReady) return NULL;
+    if (!*frame_data) {
+        const VSFrame *rgb = vsapi->getFrameFilter(n, back->rgb, context);
+        char error[1024];
+        VSNode *node = way_back(back, vsapi->getFramePropertiesRO(rgb), core, vsapi, error, sizeof error);
+        vsapi->freeFrame(rgb);
+        if (!node) {
+            vsapi->setFilterError(error, context);
+            return NULL;
+        }
+        *frame_data = node;
+        vsapi->requestFrameFilter(n, node, context);
+        return NULL;
+    }
+    const VSFrame *done = vsapi->getFrameFilter(n, *frame_data, context);
+    VSFrame *own = vsapi->copyFrame(done, core);
+    vsapi->freeFrame(done);
+    VSMap *props = vsapi->getFramePropertiesRW(own);
+    vsapi->mapDeleteKey(props, KEPT_MATRIX);
+    vsapi->mapDeleteKey(props, KEPT_RANGE);
+    vsapi->mapDeleteKey(props, KEPT_CHROMA);
+    return own;
+}
+
+static void VS_CC back_free(void *instance, VSCore *core, const VSAPI *vsapi) {
+    Back *back = instance;
+    (void)core;
+    for (Way *way = back->ways, *next; way; way = next) {
+        next = way->next;
+        vsapi->freeNode(way->node);
+        free(way);
+    }
+    mutex_free(&back->lock);
+    vsapi->freeNode(back->rgb);
+    free(back);
+}
+
+VSNode *convert_back(VSNode *rgb, uint32_t format, VSCore *core, const VSAPI *vsapi) {
+    VSVideoInfo info = *vsapi->getVideoInfo(rgb);
+    vsapi->getVideoFormatByID(&info.format, format, core);
+    Back *back = calloc(1, sizeof *back);
+    back->rgb = rgb;
+    back->format = format;
+    back->chroma_differs = info.format.subSamplingW || info.format.subSamplingH;
+    mutex_init(&back->lock);
+    VSFilterDependency dependency = {rgb, rpStrictSpatial};
+    return vsapi->createVideoFilter2("VsrOut", &info, back_frame, back_free, fmParallel, &dependency, 1,
+                                     back, core);
+}

@@ -1,0 +1,94 @@
+#include "python.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#define PSAPI_VERSION 2
+#include <psapi.h>
+#else
+#include <dlfcn.h>
+#endif
+
+typedef struct PyObject PyObject;
+
+static struct {
+    int (*is_initialized)(void);
+    int (*ensure)(void);
+    void (*release)(int);
+    PyObject *(*import)(const char *);
+    PyObject *(*call_method)(PyObject *, const char *, const char *, ...);
+    void (*dec_ref)(PyObject *);
+    void (*fetch)(PyObject **, PyObject **, PyObject **);
+    PyObject *(*str)(PyObject *);
+    const char *(*as_utf8)(PyObject *, intptr_t *);
+} py;
+
+#ifdef _WIN32
+static void *symbol(const char *name) {
+    /* python3.dll forwards the stable ABI; where it is absent, some module carries Python itself. */
+    HMODULE stable = GetModuleHandleW(L"python3.dll");
+    if (stable) return (void *)GetProcAddress(stable, name);
+    HMODULE modules[1024];
+    DWORD bytes = 0;
+    if (!EnumProcessModules(GetCurrentProcess(), modules, sizeof modules, &bytes)) return NULL;
+    if (bytes > sizeof modules) bytes = sizeof modules;
+    for (DWORD i = 0; i < bytes / sizeof *modules; i++)
+        if (GetProcAddress(modules[i], "PyGILState_Ensure")) return (void *)GetProcAddress(modules[i], name);
+    return NULL;
+}
+#else
+static void *symbol(const char *name) { return dlsym(RTLD_DEFAULT, name); }
+#endif
+
+static int look_up(void) {
+    const struct { const char *name; void *slot; } wanted[] = {
+        {"Py_IsInitialized", &py.is_initialized},
+        {"PyGILState_Ensure", &py.ensure},
+        {"PyGILState_Release", &py.release},
+        {"PyImport_ImportModule", &py.import},
+        {"PyObject_CallMethod", &py.call_method},
+        {"Py_DecRef", &py.dec_ref},
+        {"PyErr_Fetch", &py.fetch},
+        {"PyObject_Str", &py.str},
+        {"PyUnicode_AsUTF8AndSize", &py.as_utf8},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        void *found = symbol(wanted[i].name);
+        if (!found) return -1;
+        *(void **)wanted[i].slot = found;
+    }
+    return 0;
+}
+
+static void take_error(char *error, size_t size) {
+    PyObject *type = NULL, *value = NULL, *trace = NULL;
+    py.fetch(&type, &value, &trace);
+    PyObject *text = value ? py.str(value) : NULL;
+    const char *utf8 = text ? py.as_utf8(text, NULL) : NULL;
+    snprintf(error, size, "%s", utf8 ? utf8 : "an exception without text");
+    PyObject *owned[] = {text, type, value, trace};
+    for (int i = 0; i < 4; i++)
+        if (owned[i]) py.dec_ref(owned[i]);
+}
+
+int python_attach(const void *exports, char *error, size_t size) {
+    if (look_up() || !py.is_initialized()) {
+        snprintf(error, size, "this process runs no Python");
+        return -1;
+    }
+    int gil = py.ensure();
+    PyObject *module = py.import("vs_vsr.bridge"), *done = NULL;
+    if (module) {
+        done = py.call_method(module, "attach", "K", (unsigned long long)(uintptr_t)exports);
+        py.dec_ref(module);
+    }
+    if (done) py.dec_ref(done);
+    else take_error(error, size);
+    py.release(gil);
+    return done ? 0 : -1;
+}
+
+int python_is_up(void) { return py.is_initialized && py.is_initialized(); }

@@ -1,0 +1,459 @@
+/* The VapourSynth side of vs_vsr: registers the filters, asks for frames, hands memory to Python.
+ *
+ *     clip -> VsrIn -> (resize) -> VsrChunk -> Vsr -> (VsrOut -> resize)
+ *
+ * Frame k of VsrChunk is a 1x1 carrier whose property holds the output frames of chunk k, so that the
+ * core's own cache and scheduler see to it that each chunk is computed once. All policy (arguments,
+ * plans, networks) is Python's; see abi.h for what passes between the two. */
+#include "VSHelper4.h"
+#include "VapourSynth4.h"
+#include "abi.h"
+#include "convert.h"
+#include "portable.h"
+#include "python.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Carriers kept: the chunk being handed out and the one after it. */
+enum { CARRIERS = 2 };
+static const char *const FRAMES = "frames";
+
+/* ---- the handshake with Python, once a process ---- */
+
+static Mutex attach_lock = MUTEX_INIT;
+static VsrCallbacks python;
+static int32_t refused_abi;
+
+static int32_t set_callbacks(const VsrCallbacks *callbacks) {
+    if (callbacks->abi != VSR_ABI) {
+        refused_abi = callbacks->abi;
+        return -1;
+    }
+    python = *callbacks;
+    return 0;
+}
+
+static const VsrExports exports = {VSR_ABI, set_callbacks};
+
+static int attach(const char *filter, char *error, size_t size) {
+    char reason[VSR_TEXT] = "";
+    mutex_lock(&attach_lock);
+    int failed = !python.abi && python_attach(&exports, reason, sizeof reason);
+    if (!failed && !python.abi) {
+        failed = 1;
+        snprintf(reason, sizeof reason, "vs_vsr.bridge has ABI %d and the plugin %d", refused_abi, VSR_ABI);
+    }
+    mutex_unlock(&attach_lock);
+    if (failed)
+        snprintf(error, size,
+                 "%s: the Python package vs_vsr must be there and fit this plugin, got: %s. Run the "
+                 "script in a Python where vs-vsr is installed, and reinstall vs-vsr if it is.",
+                 filter, reason);
+    return failed;
+}
+
+/* ---- VsrChunk: computes ---- */
+
+/* Frames that were asked for early may arrive after the filter is gone. */
+typedef struct {
+    Mutex lock;
+    int owners;
+    int pending;
+} Ahead;
+
+typedef struct {
+    const char *filter;
+    VSNode *in;
+    VSVideoInfo in_info, out_info;
+    int64_t instance;
+    int chunk;
+    Ahead *ahead; /* NULL without prefetch */
+    int last_rendered;
+} Chunk;
+
+/* What one request has asked for: the frames of its rendering step, kept to the end, and those of
+ * the step at hand. */
+typedef struct {
+    VsrStep render, step;
+} Request;
+
+static void release_ahead(Ahead *ahead) {
+    mutex_lock(&ahead->lock);
+    int last = --ahead->owners == 0;
+    mutex_unlock(&ahead->lock);
+    if (last) {
+        mutex_free(&ahead->lock);
+        free(ahead);
+    }
+}
+
+typedef struct {
+    Ahead *ahead;
+    const VSAPI *vsapi;
+} Fetch;
+
+static void VS_CC fetched(void *data, const VSFrame *frame, int n, VSNode *node, const char *error) {
+    Fetch *fetch = data;
+    (void)n;
+    (void)error; /* it comes again, and is reported, when the frame is really asked for */
+    if (frame) fetch->vsapi->freeFrame(frame);
+    fetch->vsapi->freeNode(node);
+    mutex_lock(&fetch->ahead->lock);
+    fetch->ahead->pending--;
+    mutex_unlock(&fetch->ahead->lock);
+    release_ahead(fetch->ahead);
+    free(fetch);
+}
+
+/* Asks for the input of the next chunk, so that it is in the cache of `in` when its turn comes. */
+static void fetch_ahead(Chunk *d, const VsrStep *step, const VSAPI *vsapi) {
+    int in_order = step->chunk == 0 || step->chunk == d->last_rendered + 1;
+    d->last_rendered = step->chunk;
+    if (!d->ahead || !in_order) return;
+    mutex_lock(&d->ahead->lock);
+    int first = d->ahead->pending ? d->in_info.numFrames : step->last, last = d->in_info.numFrames;
+    if (last - first > d->chunk) last = first + d->chunk;
+    if (last > first) {
+        d->ahead->pending += last - first;
+        d->ahead->owners += last - first;
+    }
+    mutex_unlock(&d->ahead->lock);
+    for (int n = first; n < last; n++) {
+        Fetch *fetch = malloc(sizeof *fetch);
+        *fetch = (Fetch){d->ahead, vsapi};
+        vsapi->getFrameAsync(n, vsapi->addNodeRef(d->in), fetched, fetch);
+    }
+}
+
+static int same(const VsrStep *a, const VsrStep *b) {
+    return a->chunk == b->chunk && a->render == b->render && a->first == b->first && a->last == b->last;
+}
+
+static int property(const VSMap *props, const char *key, const VSAPI *vsapi) {
+    int error = 0;
+    int64_t value = vsapi->mapGetInt(props, key, 0, &error);
+    return !error && value != 0;
+}
+
+static void lay_out(VsrFrame *view, const VSFrame *frame, VSFrame *writable, const VSAPI *vsapi) {
+    const VSMap *props = vsapi->getFramePropertiesRO(frame);
+    for (int p = 0; p < 3; p++) {
+        void *data = writable ? vsapi->getWritePtr(writable, p) : (void *)vsapi->getReadPtr(frame, p);
+        view->plane[p] = (VsrPlane){data, vsapi->getStride(frame, p)};
+    }
+    view->scene_prev = property(props, "_SceneChangePrev", vsapi);
+    view->scene_next = property(props, "_SceneChangeNext", vsapi);
+}
+
+static int fits(const VSFrame *frame, const VSVideoInfo *info, const VSAPI *vsapi) {
+    return vsapi->getFrameWidth(frame, 0) == info->width && vsapi->getFrameHeight(frame, 0) == info->height &&
+           vsh_isSameVideoFormat(vsapi->getVideoFrameFormat(frame), &info->format);
+}
+
+/* The input frame whose properties output frame n takes. */
+static int source_of(const Chunk *d, int n) {
+    return (int)((int64_t)n * d->in_info.numFrames / d->out_info.numFrames);
+}
+
+/* Runs a step whose frames are there. `out` gets the frames of a rendering step. */
+static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, VSFrameContext *context,
+               VSCore *core, const VSAPI *vsapi, char *error) {
+    int count = step->last - step->first;
+    const VSFrame **in = calloc((size_t)count, sizeof *in);
+    VsrFrame *views = calloc((size_t)(count + out_count), sizeof *views);
+    int failed = 0;
+    for (int i = 0; i < count; i++) {
+        in[i] = vsapi->getFrameFilter(step->first + i, d->in, context);
+        if (fits(in[i], &d->in_info, vsapi)) {
+            lay_out(&views[i], in[i], NULL, vsapi);
+            continue;
+        }
+        failed = 1;
+        snprintf(error, VSR_TEXT,
+                 "%s: clip must give frames of the size and format it declares, got another at frame "
+                 "%d. Find the filter before it that changes them.",
+                 d->filter, step->first + i);
+    }
+    for (int i = 0; i < out_count && !failed; i++) {
+        int from = source_of(d, step->chunk * d->chunk + i) - step->first;
+        const VSFrame *source = in[from < 0 ? 0 : from < count ? from : count - 1];
+        out[i] = vsapi->newVideoFrame(&d->out_info.format, d->out_info.width, d->out_info.height, source, core);
+        lay_out(&views[count + i], out[i], out[i], vsapi);
+    }
+    if (!failed) {
+        VsrJob job = {*step, d->in_info.width, d->in_info.height, d->out_info.width, d->out_info.height,
+                      d->out_info.format.bytesPerSample, count, out_count, views, views + count};
+        failed = python.run(d->instance, &job, error) != 0;
+    }
+    for (int i = 0; i < count; i++) vsapi->freeFrame(in[i]);
+    for (int i = 0; i < out_count && failed; i++)
+        if (out[i]) vsapi->freeFrame(out[i]);
+    free(in);
+    free(views);
+    return failed;
+}
+
+static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *context, VSCore *core,
+                             const VSAPI *vsapi, char *error) {
+    int count = d->out_info.numFrames - step->chunk * d->chunk;
+    if (count > d->chunk) count = d->chunk;
+    VSFrame **out = calloc((size_t)count, sizeof *out);
+    fetch_ahead(d, step, vsapi);
+    if (run(d, step, out, count, context, core, vsapi, error)) {
+        free(out);
+        return NULL;
+    }
+    VSVideoFormat gray;
+    vsapi->getVideoFormatByID(&gray, pfGray8, core);
+    VSFrame *carrier = vsapi->newVideoFrame(&gray, 1, 1, NULL, core);
+    VSMap *props = vsapi->getFramePropertiesRW(carrier);
+    for (int i = 0; i < count; i++) vsapi->mapConsumeFrame(props, FRAMES, out[i], maAppend);
+    free(out);
+    return carrier;
+}
+
+static void ask(const Chunk *d, const VsrStep *step, VSFrameContext *context, const VSAPI *vsapi) {
+    for (int n = step->first; n < step->last; n++) vsapi->requestFrameFilter(n, d->in, context);
+}
+
+/* Works through the steps of chunk k as far as their frames are there. Returns the carrier; NULL
+ * with `error` empty after asking for more frames. */
+static const VSFrame *proceed(Chunk *d, int k, Request *request, VSFrameContext *context, VSCore *core,
+                              const VSAPI *vsapi, char *error) {
+    for (;;) {
+        VsrStep want;
+        if (python.next(d->instance, k, 0, &want, error)) return NULL;
+        if (same(&want, &request->render)) return render(d, &want, context, core, vsapi, error);
+        if (!same(&want, &request->step)) {
+            if (want.render) request->render = want;
+            request->step = want;
+            ask(d, &want, context, vsapi);
+            return NULL;
+        }
+        if (run(d, &want, NULL, 0, context, core, vsapi, error)) return NULL;
+        for (int n = want.first; n < want.last; n++)
+            if (n < request->render.first || n >= request->render.last)
+                vsapi->releaseFrameEarly(d->in, n, context);
+    }
+}
+
+static const VSFrame *VS_CC chunk_frame(int k, int reason, void *instance, void **frame_data,
+                                        VSFrameContext *context, VSCore *core, const VSAPI *vsapi) {
+    Chunk *d = instance;
+    Request *request = *frame_data;
+    char error[VSR_TEXT] = "";
+    const VSFrame *carrier = NULL;
+    if (!python_is_up()) {
+        snprintf(error, sizeof error, "%s: Python must run while frames are made, got its shutdown. "
+                 "Let go of the clip before the script ends.", d->filter);
+    } else if (reason == arInitial) {
+        VsrStep step;
+        if (!python.next(d->instance, k, 1, &step, error)) {
+            *frame_data = request = malloc(sizeof *request);
+            *request = (Request){step, step};
+            ask(d, &step, context, vsapi);
+            return NULL;
+        }
+    } else if (reason == arAllFramesReady) {
+        carrier = proceed(d, k, request, context, core, vsapi, error);
+        if (!carrier && !*error) return NULL;
+    } else if (request) {
+        python.failed(d->instance, &request->step);
+    }
+    free(request);
+    *frame_data = NULL;
+    if (*error) vsapi->setFilterError(error, context);
+    return carrier;
+}
+
+static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
+    Chunk *d = instance;
+    (void)core;
+    if (python_is_up()) python.destroy(d->instance);
+    if (d->ahead) release_ahead(d->ahead);
+    vsapi->freeNode(d->in);
+    free(d);
+}
+
+/* ---- Vsr: hands out ---- */
+
+typedef struct {
+    VSNode *chunks;
+    int chunk;
+} Handout;
+
+static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, void **frame_data,
+                                          VSFrameContext *context, VSCore *core, const VSAPI *vsapi) {
+    const Handout *d = instance;
+    (void)frame_data;
+    (void)core;
+    if (reason == arInitial) vsapi->requestFrameFilter(n / d->chunk, d->chunks, context);
+    if (reason != arAllFramesReady) return NULL;
+    const VSFrame *carrier = vsapi->getFrameFilter(n / d->chunk, d->chunks, context);
+    const VSFrame *frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
+    vsapi->freeFrame(carrier);
+    return frame;
+}
+
+static void VS_CC handout_free(void *instance, VSCore *core, const VSAPI *vsapi) {
+    Handout *d = instance;
+    (void)core;
+    vsapi->freeNode(d->chunks);
+    free(d);
+}
+
+/* ---- creation ---- */
+
+typedef struct {
+    const char *name, *arguments;
+} Filter;
+
+#define COMMON \
+    "clip:vnode;weights:data:opt;device:data:opt;precision:data:opt;chunk:int:opt;lookahead:int:opt;" \
+    "segment:int:opt;preroll:int:opt;tile:int:opt;overlap:int:opt;scenes:data:opt;matrix:data:opt;" \
+    "prefetch:int:opt;"
+
+static const Filter filters[] = {
+    {"BasicVSR", COMMON},
+};
+
+/* The arguments but the clip; the strings stay the map's. */
+static VsrArgument *arguments(const VSMap *in, int32_t *count, const VSAPI *vsapi) {
+    int keys = vsapi->mapNumKeys(in);
+    VsrArgument *list = calloc((size_t)keys, sizeof *list);
+    *count = 0;
+    for (int i = 0; i < keys; i++) {
+        const char *key = vsapi->mapGetKey(in, i);
+        VsrArgument a = {.name = key};
+        switch (vsapi->mapGetType(in, key)) {
+        case ptInt: a.type = VSR_INT; a.i = vsapi->mapGetInt(in, key, 0, NULL); break;
+        case ptFloat: a.type = VSR_FLOAT; a.f = vsapi->mapGetFloat(in, key, 0, NULL); break;
+        case ptData: a.type = VSR_TEXT_VALUE; a.s = vsapi->mapGetData(in, key, 0, NULL); break;
+        default: continue;
+        }
+        list[(*count)++] = a;
+    }
+    return list;
+}
+
+static int64_t create_instance(const Filter *filter, const VSMap *in, const VSVideoInfo *info, VsrSpec *spec,
+                               VSCore *core, const VSAPI *vsapi, char *error) {
+    const VSVideoFormat *f = &info->format;
+    int constant = vsh_isConstantVideoFormat(info);
+    VsrClip clip = {constant ? info->width : 0, constant ? info->height : 0, info->numFrames, 0,
+                    info->fpsNum, info->fpsDen};
+    if (constant)
+        clip.format = (int32_t)vsapi->queryVideoFormatID(f->colorFamily, f->sampleType, f->bitsPerSample,
+                                                         f->subSamplingW, f->subSamplingH, core);
+    int32_t count;
+    VsrArgument *list = arguments(in, &count, vsapi);
+    int64_t instance = python.create(filter->name, list, count, &clip, spec, error);
+    free(list);
+    return instance;
+}
+
+static VSNode *chunk_node(const Filter *filter, VSNode *in, int64_t instance, const VsrSpec *spec, VSCore *core,
+                          const VSAPI *vsapi) {
+    Chunk *d = calloc(1, sizeof *d);
+    d->filter = filter->name;
+    d->in = in;
+    d->in_info = d->out_info = *vsapi->getVideoInfo(in);
+    d->out_info.width = spec->width;
+    d->out_info.height = spec->height;
+    d->out_info.numFrames = spec->num_frames;
+    d->instance = instance;
+    d->chunk = spec->chunk;
+    d->last_rendered = -2;
+    if (spec->prefetch) {
+        d->ahead = calloc(1, sizeof *d->ahead);
+        d->ahead->owners = 1;
+        mutex_init(&d->ahead->lock);
+    }
+    VSVideoInfo carrier = {.width = 1, .height = 1,
+                           .numFrames = (spec->num_frames - 1) / spec->chunk + 1};
+    vsapi->getVideoFormatByID(&carrier.format, pfGray8, core);
+    VSFilterDependency dependency = {in, rpGeneral};
+    VSNode *node = vsapi->createVideoFilter2("VsrChunk", &carrier, chunk_frame, chunk_free, fmParallelRequests,
+                                             &dependency, 1, d, core);
+    vsapi->setCacheMode(node, cmForceEnable);
+    vsapi->setCacheOptions(node, 1, CARRIERS, 0);
+    return node;
+}
+
+static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, VSCore *core, const VSAPI *vsapi) {
+    Handout *d = calloc(1, sizeof *d);
+    *d = (Handout){chunks, chunk};
+    VSFilterDependency dependency = {chunks, rpGeneral};
+    return vsapi->createVideoFilter2("Vsr", info, handout_frame, handout_free, fmParallel, &dependency, 1, d, core);
+}
+
+static VSNode *build(const Filter *filter, VSNode *clip, int64_t instance, const VsrSpec *spec, VSCore *core,
+                     const VSAPI *vsapi, char *error) {
+    VSVideoInfo own = *vsapi->getVideoInfo(clip);
+    uint32_t format = vsapi->queryVideoFormatID(own.format.colorFamily, own.format.sampleType,
+                                                own.format.bitsPerSample, own.format.subSamplingW,
+                                                own.format.subSamplingH, core);
+    int convert = format != (uint32_t)spec->work_format;
+    VSNode *in = convert_in(filter->name, clip, spec->matrix, convert, core, vsapi);
+    if (convert) {
+        char reason[VSR_TEXT / 2];
+        in = convert_to(in, (uint32_t)spec->work_format, -1, -1, -1, core, vsapi, reason, sizeof reason);
+        if (!in) {
+            snprintf(error, VSR_TEXT, "%s: clip must be of a format that resize turns into RGB, got: %s. "
+                     "Convert it before.", filter->name, reason);
+            python.destroy(instance);
+            return NULL;
+        }
+    }
+    /* What one chunk reads the next one reads again, in part. */
+    vsapi->setCacheMode(in, cmForceEnable);
+    vsapi->setCacheOptions(in, 1, spec->cache_frames, 0);
+    VSVideoInfo out = *vsapi->getVideoInfo(in);
+    out.width = spec->width;
+    out.height = spec->height;
+    out.numFrames = spec->num_frames;
+    out.fpsNum = spec->fps_num;
+    out.fpsDen = spec->fps_den;
+    VSNode *chunks = chunk_node(filter, in, instance, spec, core, vsapi);
+    VSNode *node = handout_node(chunks, &out, spec->chunk, core, vsapi);
+    return convert ? convert_back(node, format, core, vsapi) : node;
+}
+
+static void VS_CC create(const VSMap *in, VSMap *out, void *user_data, VSCore *core, const VSAPI *vsapi) {
+    const Filter *filter = user_data;
+    char error[VSR_TEXT] = "";
+    VSNode *node = NULL;
+    if (!attach(filter->name, error, sizeof error)) {
+        VSNode *clip = vsapi->mapGetNode(in, "clip", 0, NULL);
+        VsrSpec spec = {0};
+        int64_t instance = create_instance(filter, in, vsapi->getVideoInfo(clip), &spec, core, vsapi, error);
+        if (instance > 0) {
+            if (*spec.message) vsapi->logMessage(mtInformation, spec.message, core);
+            node = build(filter, clip, instance, &spec, core, vsapi, error);
+        } else {
+            vsapi->freeNode(clip);
+        }
+    }
+    if (node) vsapi->mapConsumeNode(out, "clip", node, maReplace);
+    else vsapi->mapSetError(out, error);
+}
+
+static void VS_CC version(const VSMap *in, VSMap *out, void *user_data, VSCore *core, const VSAPI *vsapi) {
+    (void)in;
+    (void)user_data;
+    (void)core;
+    vsapi->mapSetData(out, "version", VSR_VERSION, -1, dtUtf8, maReplace);
+    vsapi->mapSetInt(out, "abi", VSR_ABI, maReplace);
+}
+
+VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *vspapi) {
+    stay_loaded((void *)&exports);
+    vspapi->configPlugin("io.github.vs-vsr.vsr", "vsr", "Multi-frame video super-resolution",
+                         VS_MAKE_VERSION(VSR_VERSION_MAJOR, VSR_VERSION_MINOR), VAPOURSYNTH_API_VERSION, 0, plugin);
+    for (size_t i = 0; i < sizeof filters / sizeof *filters; i++)
+        vspapi->registerFunction(filters[i].name, filters[i].arguments, "clip:vnode;", create,
+                                 (void *)&filters[i], plugin);
+    vspapi->registerFunction("Version", "", "version:data;abi:int;", version, NULL, plugin);
+}

