@@ -13,7 +13,7 @@ from vs_vsr.errors import ArgumentError, DeviceError
 from vs_vsr.streaming.plan import Plan
 from vs_vsr.streaming.scenes import Scenes
 
-__all__ = ["MATRICES", "Precision", "Options", "default_matrix"]
+__all__ = ["MATRICES", "Options", "Precision", "default_dtype", "default_matrix"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -192,9 +192,7 @@ def _device(function: str, name: str) -> torch.device:
 
 def _dtype(function: str, precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto":
-        if device.type == "cuda":
-            return torch.float16
-        return torch.bfloat16 if _fast_bfloat16() else torch.float32
+        return default_dtype(device)
     if precision == "fp16" and device.type == "cpu":
         raise ArgumentError(
             f'{function}: precision must be "fp32" or "bf16" on a CPU, got "fp16". '
@@ -203,11 +201,14 @@ def _dtype(function: str, precision: Precision, device: torch.device) -> torch.d
     return _DTYPES[precision]
 
 
-def _fast_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself: AVX512-BF16 or AMX."""
+def default_dtype(device: torch.device) -> torch.dtype:
+    """What precision="auto" takes: half precision where the hardware multiplies it itself."""
+    if device.type == "cuda":
+        return torch.float16
     # A torch that cannot tell (before 2.9) takes float32.
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return torch.bfloat16 if fast else torch.float32
 
 
 def _memory_bytes() -> int:

