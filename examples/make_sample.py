@@ -1,9 +1,8 @@
 """Makes sample.mp4: 24 frames of 128x96, a camera that moves over a photograph.
 
-The picture is NASA's portrait of the astronaut Eileen Collins, in the public domain, as the package
-scikit-image carries it. Each frame is rendered at 512x384 by pan, zoom and rotation and then reduced
-four times by antialiased bicubic (BIx4), so the motion is real motion of sub-pixel steps and there
-is detail to win back.
+The picture is NASA's portrait of the astronaut Eileen Collins, in the public domain, which the
+package scikit-image carries. Each frame is rendered at 512x384 by pan, zoom and rotation and then
+reduced four times by antialiased bicubic (BIx4): motion of sub-pixel steps, and detail to win back.
 
     python examples/make_sample.py
 """
@@ -27,7 +26,10 @@ def frame(picture: Image.Image, i: int) -> Image.Image:
     # The transform maps output pixels to the photograph: rotation, zoom, and a pan.
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     x, y = 230 + 40 * t, 170 + 25 * t
-    left, top = x - cos * LARGE[0] / 2 + sin * LARGE[1] / 2, y - sin * LARGE[0] / 2 - cos * LARGE[1] / 2
+    left, top = (
+        x - cos * LARGE[0] / 2 + sin * LARGE[1] / 2,
+        y - sin * LARGE[0] / 2 - cos * LARGE[1] / 2,
+    )
     large = picture.transform(
         LARGE, Image.Transform.AFFINE, (cos, -sin, left, sin, cos, top), Image.Resampling.BICUBIC
     )
@@ -38,7 +40,9 @@ def main() -> None:
     """Write the clip next to this file."""
     picture = Image.fromarray(data.astronaut())
     with av.open(Path(__file__).with_name("sample.mp4"), "w") as out:
-        stream = out.add_stream("libx264", rate=Fraction(24), options={"crf": "8", "preset": "veryslow"})
+        stream = out.add_stream(
+            "libx264", rate=Fraction(24), options={"crf": "8", "preset": "veryslow"}
+        )
         stream.width, stream.height = SMALL
         stream.pix_fmt = "yuv420p"
         # BT.601, as players take a picture of this size.

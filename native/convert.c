@@ -10,7 +10,7 @@ static const char *const KEPT_MATRIX = "_VsrMatrix";
 static const char *const KEPT_RANGE = "_VsrRange";
 static const char *const KEPT_CHROMA = "_VsrChromaLocation";
 
-enum { MATRIX_RGB = 0, MATRIX_UNSPECIFIED = 2, MATRIX_RESERVED = 3 };
+enum { MATRIX_RGB = 0, MATRIX_UNSPECIFIED = 2, MATRIX_RESERVED = 3, MATRIX_2020_NCL = 9 };
 
 static int property(const VSMap *props, const char *key, int absent, const VSAPI *vsapi) {
     int error = 0;
@@ -28,6 +28,27 @@ typedef struct {
     int has_matrix; /* whether the clip is YUV or GRAY */
 } In;
 
+/* The matrix of a frame, or the clip's where it names none; -1 for RGB, which has none. */
+static int matrix_of(const In *in, const VSMap *props, const VSAPI *vsapi) {
+    if (!in->has_matrix) return -1;
+    int matrix = property(props, "_Matrix", MATRIX_UNSPECIFIED, vsapi);
+    int says = matrix != MATRIX_RGB && matrix != MATRIX_UNSPECIFIED && matrix != MATRIX_RESERVED;
+    return says ? matrix : in->matrix;
+}
+
+static VSFrame *changed(const In *in, const VSFrame *frame, int matrix, VSCore *core, const VSAPI *vsapi) {
+    VSFrame *own = vsapi->copyFrame(frame, core);
+    VSMap *props = vsapi->getFramePropertiesRW(own);
+    /* The alpha plane is a frame of the old size. */
+    vsapi->mapDeleteKey(props, "_Alpha");
+    if (!in->comes_back) return own;
+    if (matrix >= 0) vsapi->mapSetInt(props, "_Matrix", matrix, maReplace);
+    vsapi->mapSetInt(props, KEPT_MATRIX, matrix, maReplace);
+    vsapi->mapSetInt(props, KEPT_RANGE, property(props, "_Range", -1, vsapi), maReplace);
+    vsapi->mapSetInt(props, KEPT_CHROMA, property(props, "_ChromaLocation", -1, vsapi), maReplace);
+    return own;
+}
+
 static const VSFrame *VS_CC in_frame(int n, int reason, void *instance, void **frame_data,
                                      VSFrameContext *context, VSCore *core, const VSAPI *vsapi) {
     const In *in = instance;
@@ -37,35 +58,25 @@ static const VSFrame *VS_CC in_frame(int n, int reason, void *instance, void **f
     const VSFrame *frame = vsapi->getFrameFilter(n, in->clip, context);
     const VSMap *props = vsapi->getFramePropertiesRO(frame);
     int fields = property(props, "_FieldBased", 0, vsapi);
-    if (fields > 0) {
-        char text[512];
-        snprintf(text, sizeof text,
+    int matrix = in->comes_back ? matrix_of(in, props, vsapi) : -1;
+    char error[512] = "";
+    if (fields > 0)
+        snprintf(error, sizeof error,
                  "%s: clip must be progressive, got _FieldBased=%d at frame %d. Deinterlace it first, "
                  "or, if it is progressive, say so with clip.std.SetFieldBased(0).",
                  in->filter, fields, n);
-        vsapi->setFilterError(text, context);
-        vsapi->freeFrame(frame);
-        return NULL;
-    }
-    int alpha = vsapi->mapNumElements(props, "_Alpha") >= 0;
-    if (!alpha && !in->comes_back) return frame;
-    VSFrame *changed = vsapi->copyFrame(frame, core);
+    else if (matrix > MATRIX_2020_NCL)
+        snprintf(error, sizeof error,
+                 "%s: clip must have a _Matrix of 1 or 4 to 9, got %d at frame %d. Convert it to RGB first, "
+                 "or, if that is wrong, set the right one with clip.std.SetFrameProps(_Matrix=...).",
+                 in->filter, matrix, n);
+    const VSFrame *result = *error ? NULL
+                          : in->comes_back || vsapi->mapNumElements(props, "_Alpha") >= 0
+                              ? changed(in, frame, matrix, core, vsapi)
+                              : vsapi->addFrameRef(frame);
+    if (*error) vsapi->setFilterError(error, context);
     vsapi->freeFrame(frame);
-    VSMap *own = vsapi->getFramePropertiesRW(changed);
-    /* The alpha plane is a frame of the old size. */
-    if (alpha) vsapi->mapDeleteKey(own, "_Alpha");
-    if (in->comes_back) {
-        int matrix = in->has_matrix ? property(own, "_Matrix", MATRIX_UNSPECIFIED, vsapi) : -1;
-        if (matrix == MATRIX_RGB || matrix == MATRIX_UNSPECIFIED || matrix == MATRIX_RESERVED) {
-            matrix = in->matrix;
-            vsapi->mapSetInt(own, "_Matrix", matrix, maReplace);
-        }
-        int range = property(own, "_Range", -1, vsapi), chroma = property(own, "_ChromaLocation", -1, vsapi);
-        vsapi->mapSetInt(own, KEPT_MATRIX, matrix, maReplace);
-        vsapi->mapSetInt(own, KEPT_RANGE, range, maReplace);
-        vsapi->mapSetInt(own, KEPT_CHROMA, chroma, maReplace);
-    }
-    return changed;
+    return result;
 }
 
 static void VS_CC in_free(void *instance, VSCore *core, const VSAPI *vsapi) {
@@ -132,6 +143,8 @@ static VSNode *way_back(Back *back, const VSMap *props, VSCore *core, const VSAP
         VSNode *node = convert_to(vsapi->addNodeRef(back->rgb), back->format, matrix, range, chroma, core,
                                   vsapi, error, size);
         if (node) {
+            /* Nobody else asks it, and the pictures are large. */
+            vsapi->setCacheMode(node, cmForceDisable);
             way = malloc(sizeof *way);
             *way = (Way){back->ways, matrix, range, chroma, node};
             back->ways = way;

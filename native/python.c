@@ -74,20 +74,25 @@ static void take_error(char *error, size_t size) {
         if (owned[i]) py.dec_ref(owned[i]);
 }
 
-int python_attach(const void *exports, char *error, size_t size) {
-    if (look_up() || !py.is_initialized()) {
-        snprintf(error, size, "this process runs no Python");
-        return -1;
+int python_attach(const char *filter, const void *exports, char *error, size_t size) {
+    char reason[512] = "this process runs no Python";
+    PyObject *module = NULL, *done = NULL;
+    if (!look_up() && py.is_initialized()) {
+        int gil = py.ensure();
+        module = py.import("vs_vsr.bridge");
+        if (module) done = py.call_method(module, "attach", "K", (unsigned long long)(uintptr_t)exports);
+        if (!done) take_error(reason, sizeof reason);
+        if (done) py.dec_ref(done);
+        if (module) py.dec_ref(module);
+        py.release(gil);
     }
-    int gil = py.ensure();
-    PyObject *module = py.import("vs_vsr.bridge"), *done = NULL;
-    if (module) {
-        done = py.call_method(module, "attach", "K", (unsigned long long)(uintptr_t)exports);
-        py.dec_ref(module);
-    }
-    if (done) py.dec_ref(done);
-    else take_error(error, size);
-    py.release(gil);
+    /* attach says by itself, in a whole sentence, what does not fit. */
+    if (module) snprintf(error, size, "%s", reason);
+    else
+        snprintf(error, size,
+                 "%s: the Python package vs_vsr must be there for the plugin, got: %s. Run the script in a "
+                 "Python where vs-vsr is installed, and reinstall vs-vsr if it is.",
+                 filter, reason);
     return done ? 0 : -1;
 }
 

@@ -7,8 +7,8 @@
 
 #include <stddef.h>
 
-/* Calls vs_vsr.bridge.attach(exports). Returns 0, or -1 with a reason in `error`. */
-int python_attach(const void *exports, char *error, size_t size);
+/* Calls vs_vsr.bridge.attach(exports). Returns 0, or -1 with a sentence in `error`. */
+int python_attach(const char *filter, const void *exports, char *error, size_t size);
 
 /* Whether Python can still be called: false without one and after it has shut down. */
 int python_is_up(void);

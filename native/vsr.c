@@ -24,34 +24,20 @@ static const char *const FRAMES = "frames";
 
 static Mutex attach_lock = MUTEX_INIT;
 static VsrCallbacks python;
-static int32_t refused_abi;
 
 static int32_t set_callbacks(const VsrCallbacks *callbacks) {
-    if (callbacks->abi != VSR_ABI) {
-        refused_abi = callbacks->abi;
-        return -1;
-    }
+    if (callbacks->abi != VSR_ABI) return -1;
     python = *callbacks;
     return 0;
 }
 
 static const VsrExports exports = {VSR_ABI, set_callbacks};
 
-static int attach(const char *filter, char *error, size_t size) {
-    char reason[VSR_TEXT] = "";
+static int attach(const char *filter, char *error) {
     mutex_lock(&attach_lock);
-    int failed = !python.abi && python_attach(&exports, reason, sizeof reason);
-    if (!failed && !python.abi) {
-        failed = 1;
-        snprintf(reason, sizeof reason, "vs_vsr.bridge has ABI %d and the plugin %d", refused_abi, VSR_ABI);
-    }
+    int attached = python.abi || (!python_attach(filter, &exports, error, VSR_TEXT) && python.abi);
     mutex_unlock(&attach_lock);
-    if (failed)
-        snprintf(error, size,
-                 "%s: the Python package vs_vsr must be there and fit this plugin, got: %s. Run the "
-                 "script in a Python where vs-vsr is installed, and reinstall vs-vsr if it is.",
-                 filter, reason);
-    return failed;
+    return attached;
 }
 
 /* ---- VsrChunk: computes ---- */
@@ -113,12 +99,12 @@ static void fetch_ahead(Chunk *d, const VsrStep *step, const VSAPI *vsapi) {
     d->last_rendered = step->chunk;
     if (!d->ahead || !in_order) return;
     mutex_lock(&d->ahead->lock);
-    int first = d->ahead->pending ? d->in_info.numFrames : step->last, last = d->in_info.numFrames;
+    int first = step->last, last = d->in_info.numFrames;
     if (last - first > d->chunk) last = first + d->chunk;
-    if (last > first) {
-        d->ahead->pending += last - first;
-        d->ahead->owners += last - first;
-    }
+    /* A few may be on their way to their callbacks still; a whole chunk means that the source lags. */
+    if (d->ahead->pending >= d->chunk || last < first) last = first;
+    d->ahead->pending += last - first;
+    d->ahead->owners += last - first;
     mutex_unlock(&d->ahead->lock);
     for (int n = first; n < last; n++) {
         Fetch *fetch = malloc(sizeof *fetch);
@@ -164,12 +150,13 @@ static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, VSFr
     const VSFrame **in = calloc((size_t)count, sizeof *in);
     VsrFrame *views = calloc((size_t)(count + out_count), sizeof *views);
     int failed = 0;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count && !failed; i++) {
         in[i] = vsapi->getFrameFilter(step->first + i, d->in, context);
         if (fits(in[i], &d->in_info, vsapi)) {
             lay_out(&views[i], in[i], NULL, vsapi);
             continue;
         }
+        /* Copied from, it would write past a frame's end or end the process. */
         failed = 1;
         snprintf(error, VSR_TEXT,
                  "%s: clip must give frames of the size and format it declares, got another at frame "
@@ -214,29 +201,51 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
     return carrier;
 }
 
+/* The step that Python wants done for chunk k. */
+static int next_step(const Chunk *d, int k, int initial, VsrStep *step, char *error) {
+    if (python.next(d->instance, k, initial, step, error)) return -1;
+    if (0 <= step->first && step->first < step->last && step->last <= d->in_info.numFrames) return 0;
+    /* The core ends the process when a filter neither asks for frames nor returns one. */
+    snprintf(error, VSR_TEXT, "%s: a step must have frames within 0..%d, got %d..%d. Report this as a bug of "
+             "vs-vsr.", d->filter, d->in_info.numFrames, step->first, step->last);
+    return -1;
+}
+
 static void ask(const Chunk *d, const VsrStep *step, VSFrameContext *context, const VSAPI *vsapi) {
     for (int n = step->first; n < step->last; n++) vsapi->requestFrameFilter(n, d->in, context);
+}
+
+/* Lets go of the frames of the step at hand, but for those that the rendering step needs too. */
+static void let_go(const Chunk *d, const Request *request, VSFrameContext *context, const VSAPI *vsapi) {
+    for (int n = request->step.first; n < request->step.last; n++)
+        if (n < request->render.first || n >= request->render.last)
+            vsapi->releaseFrameEarly(d->in, n, context);
 }
 
 /* Works through the steps of chunk k as far as their frames are there. Returns the carrier; NULL
  * with `error` empty after asking for more frames. */
 static const VSFrame *proceed(Chunk *d, int k, Request *request, VSFrameContext *context, VSCore *core,
                               const VSAPI *vsapi, char *error) {
-    for (;;) {
-        VsrStep want;
-        if (python.next(d->instance, k, 0, &want, error)) return NULL;
-        if (same(&want, &request->render)) return render(d, &want, context, core, vsapi, error);
-        if (!same(&want, &request->step)) {
-            if (want.render) request->render = want;
-            request->step = want;
-            ask(d, &want, context, vsapi);
+    VsrStep want;
+    if (next_step(d, k, 0, &want, error)) return NULL;
+    if (!want.render && same(&want, &request->step)) {
+        int failed = run(d, &want, NULL, 0, context, core, vsapi, error);
+        let_go(d, request, context, vsapi);
+        if (failed || next_step(d, k, 0, &want, error)) return NULL;
+        if (same(&want, &request->step)) {
+            snprintf(error, VSR_TEXT, "%s: the state after chunk %d must be kept until the next step, got "
+                     "lost. Report this as a bug of vs-vsr.", d->filter, want.chunk);
             return NULL;
         }
-        if (run(d, &want, NULL, 0, context, core, vsapi, error)) return NULL;
-        for (int n = want.first; n < want.last; n++)
-            if (n < request->render.first || n >= request->render.last)
-                vsapi->releaseFrameEarly(d->in, n, context);
+    } else {
+        /* Another request has done this step meanwhile, or it is the rendering step's turn. */
+        let_go(d, request, context, vsapi);
     }
+    if (same(&want, &request->render)) return render(d, &want, context, core, vsapi, error);
+    if (want.render) request->render = want;
+    request->step = want;
+    ask(d, &want, context, vsapi);
+    return NULL;
 }
 
 static const VSFrame *VS_CC chunk_frame(int k, int reason, void *instance, void **frame_data,
@@ -250,7 +259,7 @@ static const VSFrame *VS_CC chunk_frame(int k, int reason, void *instance, void 
                  "Let go of the clip before the script ends.", d->filter);
     } else if (reason == arInitial) {
         VsrStep step;
-        if (!python.next(d->instance, k, 1, &step, error)) {
+        if (!next_step(d, k, 1, &step, error)) {
             *frame_data = request = malloc(sizeof *request);
             *request = (Request){step, step};
             ask(d, &step, context, vsapi);
@@ -382,11 +391,21 @@ static VSNode *chunk_node(const Filter *filter, VSNode *in, int64_t instance, co
     return node;
 }
 
-static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, VSCore *core, const VSAPI *vsapi) {
+/* `again`: each frame is asked for a second time, soon after the first. */
+static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, int again, VSCore *core,
+                            const VSAPI *vsapi) {
     Handout *d = calloc(1, sizeof *d);
     *d = (Handout){chunks, chunk};
     VSFilterDependency dependency = {chunks, rpGeneral};
-    return vsapi->createVideoFilter2("Vsr", info, handout_frame, handout_free, fmParallel, &dependency, 1, d, core);
+    VSNode *node = vsapi->createVideoFilter2("Vsr", info, handout_frame, handout_free, fmParallel, &dependency, 1,
+                                             d, core);
+    /* In order, a chunk's worth of frames is held by the carriers anyway. Out of order, the second
+     * request must not find its carrier gone. */
+    VSCoreInfo machine;
+    vsapi->getCoreInfo(core, &machine);
+    vsapi->setCacheMode(node, again ? cmForceEnable : cmForceDisable);
+    if (again) vsapi->setCacheOptions(node, 1, chunk > machine.numThreads ? chunk : machine.numThreads, 0);
+    return node;
 }
 
 static VSNode *build(const Filter *filter, VSNode *clip, int64_t instance, const VsrSpec *spec, VSCore *core,
@@ -416,8 +435,9 @@ static VSNode *build(const Filter *filter, VSNode *clip, int64_t instance, const
     out.numFrames = spec->num_frames;
     out.fpsNum = spec->fps_num;
     out.fpsDen = spec->fps_den;
+    vsh_reduceRational(&out.fpsNum, &out.fpsDen);
     VSNode *chunks = chunk_node(filter, in, instance, spec, core, vsapi);
-    VSNode *node = handout_node(chunks, &out, spec->chunk, core, vsapi);
+    VSNode *node = handout_node(chunks, &out, spec->chunk, convert, core, vsapi);
     return convert ? convert_back(node, format, core, vsapi) : node;
 }
 
@@ -425,7 +445,7 @@ static void VS_CC create(const VSMap *in, VSMap *out, void *user_data, VSCore *c
     const Filter *filter = user_data;
     char error[VSR_TEXT] = "";
     VSNode *node = NULL;
-    if (!attach(filter->name, error, sizeof error)) {
+    if (attach(filter->name, error)) {
         VSNode *clip = vsapi->mapGetNode(in, "clip", 0, NULL);
         VsrSpec spec = {0};
         int64_t instance = create_instance(filter, in, vsapi->getVideoInfo(clip), &spec, core, vsapi, error);
@@ -437,7 +457,7 @@ static void VS_CC create(const VSMap *in, VSMap *out, void *user_data, VSCore *c
         }
     }
     if (node) vsapi->mapConsumeNode(out, "clip", node, maReplace);
-    else vsapi->mapSetError(out, error);
+    else vsapi->mapSetError(out, *error ? error : "vsr: creating the filter was interrupted");
 }
 
 static void VS_CC version(const VSMap *in, VSMap *out, void *user_data, VSCore *core, const VSAPI *vsapi) {

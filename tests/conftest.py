@@ -2,13 +2,18 @@
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from vs_vsr.models.basicvsr import BasicVSR
+
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -66,5 +71,6 @@ def drifting(frames: int, height: int, width: int, seed: int = 3) -> list[torch.
 
 
 def environment() -> dict[str, str]:
-    """The environment for child processes: this one, with warnings of children left alone."""
-    return {**os.environ, "PYTHONWARNINGS": "default"}
+    """For child processes: this one, with the programs beside this Python found first."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    return {**os.environ, "PATH": path}

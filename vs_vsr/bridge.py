@@ -164,7 +164,10 @@ class _Callbacks(c.Structure):
 
 
 class _Exports(c.Structure):
-    _fields_ = (("abi", c.c_int32), ("set_callbacks", c.CFUNCTYPE(c.c_int32, c.POINTER(_Callbacks))))
+    _fields_ = (
+        ("abi", c.c_int32),
+        ("set_callbacks", c.CFUNCTYPE(c.c_int32, c.POINTER(_Callbacks))),
+    )
 
 
 _numbers = itertools.count(1)
@@ -204,9 +207,9 @@ def _create(function: bytes, arguments: Any, count: int, clip: Any, spec: Any, e
         from vs_vsr.filters import create
 
         values = {a.name.decode(): _value(a) for a in arguments[:count]}
-        info = ClipInfo(*(getattr(clip.contents, name) for name, _ in _Clip._fields_))
+        info = ClipInfo(*(getattr(clip.contents, field) for field in _names(_Clip)))
         made, worker = create(name, values, info)
-        for field, _ in _Spec._fields_:
+        for field in _names(_Spec):
             value = getattr(made, field)
             setattr(spec.contents, field, value.encode() if isinstance(value, str) else value)
         number = next(_numbers)
@@ -215,6 +218,10 @@ def _create(function: bytes, arguments: Any, count: int, clip: Any, spec: Any, e
 
     name = function.decode()
     return _guarded(name, error, call, 0)
+
+
+def _names(struct: type[c.Structure]) -> list[str]:
+    return [field[0] for field in struct._fields_]
 
 
 def _value(argument: Any) -> int | float | str:
@@ -228,7 +235,7 @@ def _next(instance: int, chunk: int, initial: int, step: Any, error: int) -> int
 
     def call() -> None:
         wanted = worker.next(chunk, initial=bool(initial))
-        for field, _ in _Step._fields_:
+        for field in _names(_Step):
             setattr(step.contents, field, getattr(wanted, field))
 
     return _guarded(name, error, call, -1)

@@ -1,11 +1,11 @@
 """The errors a user can meet, each one sentence: what must hold, what was given, what to do now.
 
-    VsrError
-    ├── ArgumentError   (also ValueError)  an argument breaks its rule
-    ├── ShapeError      (also ValueError)  a tensor has the wrong shape
-    ├── WeightsError                       a weights file is missing, damaged or of another network
-    ├── DeviceError                        a device was asked for that is not there
-    └── BridgeError                        the compiled part is missing or of another version
+VsrError
+├── ArgumentError   (also ValueError)  an argument breaks its rule
+├── ShapeError      (also ValueError)  a tensor has the wrong shape
+├── WeightsError                       a weights file is missing, damaged or of another network
+├── DeviceError                        a device was asked for that is not there
+└── BridgeError                        the compiled part is missing or of another version
 """
 
 __all__ = [

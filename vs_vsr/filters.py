@@ -7,6 +7,7 @@ import. The functions below are its typed twins for scripts that import `vs_vsr`
 import os
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import files
 from pathlib import Path
@@ -40,9 +41,10 @@ _RGBH, _RGBS = 2 << 28 | 1 << 24 | 16 << 16, 2 << 28 | 1 << 24 | 32 << 16
 # starts at once.
 _built: dict[tuple[Path, int, torch.device, torch.dtype], BasicVSR] = {}
 _build_lock = threading.Lock()
-# Work on one device is done one chunk at a time, whichever clip or core it is for: side by side two
-# would fight for the cores or the memory and both be later.
-_device_locks: dict[torch.device, threading.Lock] = {}
+# One thread works on each device, one chunk after another, whichever clip or core they are for. Two
+# at once would fight for cores and memory; and the frame server's threads, each with an OpenMP team
+# and a heap of its own, would take more of both (measured: docs/measurements.md).
+_threads: dict[torch.device, ThreadPoolExecutor] = {}
 
 
 def create(
@@ -96,7 +98,9 @@ class StreamWorker:
         self._runner = runner
         self._device = device
         with _build_lock:
-            self._lock = _device_locks.setdefault(device, threading.Lock())
+            if device not in _threads:
+                _threads[device] = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
+            self._thread = _threads[device]
 
     def next(self, chunk: int, *, initial: bool) -> Step:
         """The step to do now for `chunk`; at first, what it is if its turn comes in order."""
@@ -104,8 +108,11 @@ class StreamWorker:
 
     def run(self, job: Job) -> None:
         """Do the step of `job` on its frames."""
+        self._thread.submit(self._run, job).result()
+
+    def _run(self, job: Job) -> None:
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
-        with self._lock, _precise(self._device), torch.inference_mode():
+        with _precise(self._device), torch.inference_mode():
             frames = [host.upload(frame.planes, self._device) for frame in job.inputs]
             planes = [frame.planes for frame in job.outputs]
             with host.writing(planes, self._device) as out:
@@ -176,8 +183,9 @@ def basicvsr(
         preroll: Frames before a segment that warm its state up, default 15.
         tile: Side in pixels of the spatial tiles, at least 64; 0, the default, is whole frames.
         overlap: Pixels that neighbouring tiles share and fade over, default 32.
-        scenes: Where the state stops: at the frames' own marks ("props", the default: `_SceneChangePrev`
-            and `_SceneChangeNext`), at cuts found in the pictures ("detect"), or nowhere ("off").
+        scenes: Where the state stops: at the frames' own marks ("props", the default:
+            `_SceneChangePrev` and `_SceneChangeNext`), at cuts found in the pictures
+            ("detect"), or nowhere ("off").
         matrix: Matrix of a YUV or GRAY frame whose `_Matrix` does not say: "709", "170m", "470bg",
             "2020ncl", "240m", "fcc" or "ycgco"; by default it follows from the frame's size.
         prefetch: Ask the source for the next chunk's frames while one is computed; default off.
@@ -193,13 +201,13 @@ def basicvsr(
     given = {name: value for name, value in locals().items() if value is not None}
     if weights is not None:
         given["weights"] = os.fspath(weights)
-    return _plugin(given.pop("clip")).BasicVSR(clip, **given)
+    return _plugin(given.pop("clip")).BasicVSR(**given)
 
 
 def _plugin(clip: "VideoNode") -> Any:
-    """The plugin as the clip's core has it; loaded where VapourSynth did not find it itself."""
+    """The plugin, bound to the clip; loaded where VapourSynth did not find it itself."""
     try:
-        return clip.vsr  # type: ignore[attr-defined]
+        return clip.vsr
     except AttributeError:
         import vapoursynth as vs
 
@@ -207,7 +215,7 @@ def _plugin(clip: "VideoNode") -> Any:
         for file in files("vs-vsr") or ():
             if file.stem == "libvsr":
                 vs.core.std.LoadPlugin(str(file.locate()))
-                return vs.core.vsr
+                return clip.vsr
     raise BridgeError(
-        "bridge: the compiled plugin must be installed with the package, got none. Reinstall vs-vsr."
+        "bridge: the compiled plugin must be installed with vs_vsr, got none. Reinstall vs-vsr."
     )

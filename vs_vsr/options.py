@@ -137,7 +137,9 @@ class _Reader:
         shown = [f'"{option}"' if isinstance(option, str) else str(option) for option in allowed]
         close = get_close_matches(str(value), [str(option) for option in allowed if option], n=1)
         what_now = f'Did you mean "{close[0]}"?' if close else "Use one of these."
-        raise self.error(name, "one of " + ", ".join(s for s in shown if s != '""'), value, what_now)
+        raise self.error(
+            name, "one of " + ", ".join(s for s in shown if s != '""'), value, what_now
+        )
 
 
 def _plan(read: _Reader, frames: int, frame_bytes: int) -> tuple[Plan, str]:
@@ -196,7 +198,7 @@ def _dtype(function: str, precision: Precision, device: torch.device) -> torch.d
     if precision == "fp16" and device.type == "cpu":
         raise ArgumentError(
             f'{function}: precision must be "fp32" or "bf16" on a CPU, got "fp16". '
-            'Leave it out to take the faster one this processor has.'
+            "Leave it out to take the faster one this processor has."
         )
     return _DTYPES[precision]
 
@@ -206,7 +208,7 @@ def default_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.float16
     # A torch that cannot tell (before 2.9) takes float32.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return torch.bfloat16 if fast else torch.float32
 

@@ -1,5 +1,7 @@
 """Laws of the plan, for any clip and any setting."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +43,7 @@ def test_steps_from_a_segment_start_read_each_frame_once_without_gaps(plan: Plan
         first = start * plan.chunk
         assert steps[0].first == first - min(first, plan.preroll)
         assert all(not step.render for step in steps[:-1])
-        for before, after in zip(steps, steps[1:], strict=False):
+        for before, after in pairwise(steps):
             assert before.last == after.first
 
 

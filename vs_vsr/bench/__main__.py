@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--peer-frames", type=int, default=2, help="0 leaves the peer out")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--arguments", default="", help='as in a script: "chunk=30, device=\'cpu\'"')
+    parser.add_argument(
+        "--arguments", default="", help="as in a script: \"chunk=30, device='cpu'\""
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
@@ -93,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _vspipe(script: Path, frames: int) -> tuple[float, float]:
     """Frames per second of the whole run, and how long an empty run of the script takes.
 
-    The start of Python, torch and the network is the same for one frame or a film, so it is measured
-    by itself and taken off.
+    The start of Python, torch and the network is the same for one frame or a film, so it is
+    measured by itself and taken off.
     """
     info = _seconds(lambda: _run("vspipe", "--info", str(script)))
     whole = _seconds(lambda: _run("vspipe", str(script), "--"))

@@ -3,8 +3,8 @@
     python -m vs_vsr.bench.borders LOW_FOLDER TRUTH_FOLDER --weights vimeo90k-bd
 
 The folders hold the frames of one clip as pictures, in the order of their names. Each setting is
-run over the whole clip; the table gives what it loses against the whole-clip mode on the mean and on
-the worst frame, in dB. It goes to standard error, one JSON object with every figure to --json.
+run over the whole clip; the table gives what it loses against the whole-clip mode, on the mean and
+on the worst frame, in dB. It goes to standard error, one JSON object with every figure to --json.
 """
 
 import argparse
@@ -40,9 +40,7 @@ def stream(model: BasicVSR, frames: Sequence[Tensor], plan: Plan) -> list[Array]
     pictures = []
     for chunk in range(plan.chunks):
         step = runner.next(chunk)
-        out = torch.empty(
-            len(plan.output(chunk)), 3, 1, model.scale * height, model.scale * width
-        )
+        out = torch.empty(len(plan.output(chunk)), 3, 1, model.scale * height, model.scale * width)
         part = frames[step.first : step.last]
         runner.run(step, part, [(False, False)] * len(part), [p.unbind() for p in out])
         pictures += [picture[:, 0].numpy() for picture in out]
@@ -59,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     model = load_model(args.weights, model="BasicVSR")
+    assert isinstance(model, BasicVSR)
     if args.precision == "bf16":
         for parameter in model.parameters():
             parameter.data = parameter.data.bfloat16()
@@ -88,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             "loss_worst": (values - whole).min(),
         }
         rows.append(row)
-        text = "  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        text = "  ".join(
+            f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
+        )
         sys.stderr.write(text + "\n")
     if args.json:
         settings = {"weights": args.weights, "precision": args.precision, "frames": count}

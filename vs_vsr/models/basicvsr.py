@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -150,9 +151,7 @@ class BasicVSR(nn.Module):
             state = self._step(frame, state, flow)
         return state
 
-    def _step(
-        self, frame: Tensor, state: ForwardState | None, flow: Tensor | None
-    ) -> ForwardState:
+    def _step(self, frame: Tensor, state: ForwardState | None, flow: Tensor | None) -> ForwardState:
         before = None if state is None or flow is None else state.feature
         return ForwardState(frame, self._propagate(self.forward_trunk, frame, before, flow))
 
@@ -218,4 +217,4 @@ class BasicVSR(nn.Module):
 def _shots(count: int, cuts: Collection[int]) -> list[tuple[int, int]]:
     """Split frames 0..count at the cuts: half-open runs, none of them empty."""
     borders = [0, *sorted(cut for cut in set(cuts) if 0 < cut < count), count]
-    return [(i, j) for i, j in zip(borders, borders[1:], strict=False) if i < j]
+    return [(i, j) for i, j in pairwise(borders) if i < j]

@@ -16,8 +16,8 @@ Activation = Literal["none", "relu", "leaky_relu"]
 Planes = Sequence[Tensor]
 
 _LEAKY_SLOPE = 0.1
-# Bytes of one full-size feature strip of the upsampler. On a CPU a strip and its convolution stay in
-# the last-level cache (measured: docs/measurements.md); a GPU wants few, large kernels.
+# Bytes of one full-size feature strip of the upsampler. On a CPU a strip and its convolution stay
+# in the last-level cache (docs/measurements.md); a GPU wants few, large kernels.
 _STRIP_BYTES = {"cpu": 6 << 20}
 _STRIP_BYTES_DEFAULT = 512 << 20
 
@@ -112,9 +112,9 @@ class InputConvBlocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn (B, in_channels, H, W) into (B, channels, H, W)."""
-        first = self.main[0]
-        y = convolve(x, first.weight, first.bias, "leaky_relu")
-        out: Tensor = self.main[2](y)
+        first, _, blocks = self.main
+        assert isinstance(first, nn.Conv2d)
+        out: Tensor = blocks(convolve(x, first.weight, first.bias, "leaky_relu"))
         return out
 
 
@@ -153,9 +153,7 @@ class Upsampler(nn.Module):
             # Each convolution takes one row off at the top and at the bottom.
             x = _shuffled(x, *conv1, first=2 * top - 2, height=2 * height)
             x = _shuffled(x, *conv2, first=4 * top - 2, height=4 * height)
-            x = convolve(
-                x, self.conv_hr.weight, self.conv_hr.bias, "leaky_relu", padding=(0, 1)
-            )
+            x = convolve(x, self.conv_hr.weight, self.conv_hr.bias, "leaky_relu", padding=(0, 1))
             _blank_outside(x, 4 * top - 1, 4 * height)
             x = convolve(x, self.conv_last.weight, self.conv_last.bias, padding=(0, 1))
             strip = slice(4 * top, 4 * bottom)

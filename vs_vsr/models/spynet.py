@@ -1,5 +1,7 @@
 """SPyNet: optical flow by a spatial pyramid (arXiv:1611.00850), as the VSR networks carry it."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class _Level(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for wide_in, wide_out in zip(_WIDTHS, _WIDTHS[1:], strict=False):
+        for wide_in, wide_out in pairwise(_WIDTHS):
             layers += [nn.Conv2d(wide_in, wide_out, 7, padding=3), nn.ReLU()]
         self.basic_module = nn.Sequential(*layers[:-1])
 

@@ -1,6 +1,6 @@
 """Which frames each chunk reads and writes, as integer arithmetic on frame numbers.
 
-    frames      0 ........ 29 | 30 ....... 59 | 60 ....... 89 | 90 ...        chunk = 30, segment = 60
+    frames      0 ........ 29 | 30 ....... 59 | 60 ....... 89 | 90 ...    chunk 30, segment 60
     render(1)                 [===============+++]                            + lookahead
     render(2)             segment starts here [===============+++]
                                           ppp                                 p preroll

@@ -35,7 +35,9 @@ def upload(planes: Sequence[Array], device: torch.device) -> Tensor:
 
 
 @contextmanager
-def writing(frames: Sequence[Sequence[Array]], device: torch.device) -> Iterator[list["Planes"]]:
+def writing(
+    frames: Sequence[Sequence[Array]], device: torch.device
+) -> Iterator[Sequence["Planes"]]:
     """Give the planes of output frames as tensors; on leaving they hold the clamped pictures.
 
     On a CPU the tensors are the frames' own memory, with their row stride. Elsewhere they are

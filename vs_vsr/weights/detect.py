@@ -1,9 +1,11 @@
 """What network a checkpoint holds, read from its keys and shapes, and that network built."""
 
 import os
+import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,14 @@ _MARKS = (
     ("BasicVSR++", r"deform_align\."),
     ("IconVSR", r"edvr\."),
     ("EDVR", r"(pcd_align|pcd_alignment)\."),
-    ("BasicVSR", r"spynet\..*"),
+    ("BasicVSR", r"spynet\."),
 )
 
 # What a trainer stores beside the weights.
 _NOT_WEIGHTS = ("step_counter",)
 
 _WRAPPERS = ("params_ema", "params", "state_dict")
-_PREFIXES = ("module.", "generator_ema.", "generator.")
+_GENERATORS = ("generator_ema.", "generator.")
 
 # mmagic's names, then BasicSR's, to those of the modules here.
 _RENAMES = (
@@ -70,31 +72,40 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: It is not a checkpoint, or not all of one.
     """
-    with path.open("rb") as file:
-        head = file.read(512)
     try:
-        if path.suffix == ".safetensors":
-            found: Any = safetensors.torch.load_file(path)
-        elif zipfile.is_zipfile(path) or head[:1] == b"\x80":
-            found = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            raise _not_a_checkpoint(path, _look(head))
+        found = _read_file(path)
     except WeightsError:
         raise
+    except pickle.UnpicklingError as e:
+        # Either it names something that is no tensor, which is never run, or it is damaged.
+        raise _not_a_checkpoint(path, "a pickle of more than tensors, or a damaged one,") from e
     # Each reader has its own exceptions for each kind of damage.
     except Exception as e:
         reason = str(e).split("\n", 1)[0].split(". ", 1)[0]
-        raise _not_a_checkpoint(path, f"{type(e).__name__}: {reason[:120]}") from e
+        raise _not_a_checkpoint(path, f"{type(e).__name__} ({reason[:120]})") from e
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
     if not isinstance(found, Mapping):
-        raise _not_a_checkpoint(path, type(found).__name__)
-    state = {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
-    for prefix in _PREFIXES:
+        raise _not_a_checkpoint(path, f"a {type(found).__name__}")
+    state = {str(k).removeprefix("module."): v for k, v in found.items() if isinstance(v, Tensor)}
+    for prefix in _GENERATORS:
+        # Beside a generator lie networks that only training needs.
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         state = own or state
     return {k: v for k, v in state.items() if k not in _NOT_WEIGHTS}
+
+
+def _read_file(path: Path) -> Any:
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head[8:9] == b"{":  # safetensors: the length of a JSON header, then that
+        return safetensors.torch.load_file(path)
+    # Published files are of both of torch's formats; only the one that is a zip can be mapped.
+    mappable = zipfile.is_zipfile(path)
+    if mappable or head[:1] == b"\x80":
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
+    raise _not_a_checkpoint(path, _look(head))
 
 
 def architecture(state: State) -> str | None:
@@ -124,24 +135,45 @@ def build(state: State, path: Path, model: str | None = None) -> nn.Module:
             f"{asked}: weights must be a checkpoint of a known network, got {path} with "
             f"{len(state)} tensors ({keys}, …). Choose a file of {model or 'BasicVSR'}."
         )
-    if found != (model or "BasicVSR"):
+    if model not in (None, found):
         raise WeightsError(
-            f"{asked}: weights must be a BasicVSR checkpoint, got {path}, which is of {found}. "
+            f"{asked}: weights must be a {model} checkpoint, got one of {found} ({path}). "
             "Choose another file."
         )
-    state = {_canonical(key): value for key, value in state.items()}
-    first = state.get("backward_trunk.main.0.weight")
+    if found != "BasicVSR":
+        raise WeightsError(
+            f"{asked}: weights must be a checkpoint of a network that vs_vsr {version('vs-vsr')} "
+            f"runs (BasicVSR), got one of {found} ({path}). Choose another file."
+        )
+    return _basicvsr(state, path, asked)
+
+
+def _basicvsr(state: State, path: Path, asked: str) -> nn.Module:
+    named: dict[str, Tensor] = {}
+    twice = []
+    for key, value in state.items():
+        name = _canonical(key)
+        if name in named:
+            twice.append(name)
+        named[name] = value
+    first = named.get("backward_trunk.main.0.weight")
     if first is None or first.ndim != 4:
         raise _other_keys(asked, path, missing=["backward_trunk.main.0.weight"])
-    blocks = _count(state, r"backward_trunk\.main\.2\.(\d+)\.")
+    # Numbers that are there, not the highest: a file must not choose how much memory is taken.
+    pattern = re.compile(r"backward_trunk\.main\.2\.(\d+)\.")
+    blocks = len({m[1] for key in named if (m := pattern.match(key))})
     network = BasicVSR(channels=first.shape[0], blocks=blocks)
     own = network.state_dict()
-    wrong = [k for k in own if k in state and own[k].shape != state[k].shape]
-    missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
-    if wrong or missing or extra:
-        raise _other_keys(asked, path, missing, extra, wrong)
-    network.load_state_dict(state)
-    return network.float()
+    wrong = [
+        f"{key} {tuple(named[key].shape)} for {tuple(own[key].shape)}"
+        for key in own.keys() & named.keys()
+        if own[key].shape != named[key].shape
+    ]
+    missing, extra = own.keys() - named.keys(), named.keys() - own.keys()
+    if wrong or missing or extra or twice:
+        raise _other_keys(asked, path, missing, extra, wrong, twice)
+    network.load_state_dict(named)
+    return network
 
 
 def _canonical(key: str) -> str:
@@ -152,17 +184,14 @@ def _canonical(key: str) -> str:
     return key
 
 
-def _count(state: State, pattern: str) -> int:
-    """How many blocks have keys that match."""
-    return 1 + max((int(m[1]) for k in state if (m := re.match(pattern, k))), default=-1)
-
-
 def _look(head: bytes) -> str:
     if not head:
         return "an empty file"
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html")):
         return "a web page"
+    if head.startswith(b"PK"):
+        return "the beginning of a checkpoint"
     return f"a file that begins with {head[:8]!r}"
 
 
@@ -180,8 +209,14 @@ def _other_keys(
     missing: Iterable[str] = (),
     extra: Iterable[str] = (),
     wrong: Iterable[str] = (),
+    twice: Iterable[str] = (),
 ) -> WeightsError:
-    kinds = (("missing", missing), ("left over", extra), ("of another shape", wrong))
+    kinds = (
+        ("missing", missing),
+        ("left over", extra),
+        ("of another shape", wrong),
+        ("given twice", twice),
+    )
     parts = []
     for kind, keys in kinds:
         names = sorted(keys)

@@ -21,7 +21,7 @@ class Row:
     urls: Sequence[str]
     """Where it is published, best first: http, https or file."""
     sha256: str
-    """All of it where the file was at hand, else its first eight digits, as the file name has it."""
+    """All of it where the file was at hand, else the first eight digits, as in the file name."""
     trained_on: str
     degradation: str
     """BI is bicubic downsampling, BD is Gaussian blur (sigma 1.6) and every fourth pixel."""

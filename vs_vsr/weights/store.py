@@ -1,7 +1,7 @@
 """Finding a weights file, and fetching it where it is not here yet.
 
-The order: a file the user names; the user's cache; files that an installed distribution carries; the
-network. What is fetched is checked before it gets its name, so a file under its name is whole.
+The order: a file the user names; the user's cache; files that an installed distribution carries;
+the network. What is fetched is checked before it gets its name, so a file under its name is whole.
 """
 
 import hashlib
@@ -179,7 +179,7 @@ def _download(row: Row, url: str, part: Path) -> None:
 
 
 def _receive(row: Row, url: str, part: Path) -> None:
-    """Bring `part` to its end, over broken connections as long as each brings something."""
+    """Bring `part` to its end over broken connections; a first one that brings nothing is final."""
     for wait_s in _WAITS_S:
         time.sleep(wait_s)
         before = _size(part)
@@ -244,9 +244,7 @@ def _blocks(response: Any) -> Iterator[bytes]:
         yield block
 
 
-def _progress(
-    blocks: Iterator[bytes], name: str, done: int, total: int | None
-) -> Iterator[bytes]:
+def _progress(blocks: Iterator[bytes], name: str, done: int, total: int | None) -> Iterator[bytes]:
     """Pass blocks on and tell standard error how far they are: in place, or a line every 10 %."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
     told = -1

@@ -1,0 +1,180 @@
+"""Any constant format goes in and comes out, with its colours, properties and durations."""
+
+import numpy as np
+import pytest
+import vapoursynth as vs
+from conftest import small_checkpoint
+
+core = vs.core
+
+FORMATS = [
+    vs.RGBS,
+    vs.RGBH,
+    vs.RGB24,
+    vs.RGB48,
+    vs.YUV420P8,
+    vs.YUV422P10,
+    vs.YUV444P16,
+    vs.YUV444PS,
+    vs.GRAY8,
+    vs.GRAY16,
+    vs.GRAYS,
+]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A network that adds nothing: what comes out is the bilinear enlargement."""
+    import torch
+
+    path = small_checkpoint(tmp_path_factory.mktemp("weights"), channels=8, blocks=1)
+    state = torch.load(path, weights_only=True)["params"]
+    for name in ("conv_last.weight", "conv_last.bias"):
+        state[name].zero_()
+    torch.save({"params": state}, path)
+    return str(path)
+
+
+def peak(clip: vs.VideoNode) -> float:
+    return 1.0 if clip.format.sample_type == vs.FLOAT else 2.0**clip.format.bits_per_sample - 1
+
+
+def flat(format: vs.PresetVideoFormat) -> vs.VideoNode:
+    blank = core.std.BlankClip(
+        format=format, width=30, height=22, length=3, fpsnum=30000, fpsden=1001
+    )
+    scale = peak(blank)
+    color = [0.3 * scale, 0.4 * scale, 0.6 * scale]
+    if blank.format.sample_type == vs.FLOAT and blank.format.color_family == vs.YUV:
+        color = [0.3, -0.1, 0.1]
+    if blank.format.sample_type == vs.INTEGER:
+        color = [round(value) for value in color]
+    return core.std.BlankClip(blank, color=color[: blank.format.num_planes])
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=lambda f: vs.PresetVideoFormat(f).name)
+def test_a_flat_clip_comes_out_as_it_went_in(weights: str, format: vs.PresetVideoFormat) -> None:
+    clip = flat(format)
+    out = core.vsr.BasicVSR(clip, weights=weights, precision="fp32")
+    assert out.format.id == format
+    assert (out.width, out.height, out.num_frames) == (120, 88, 3)
+    assert (out.fps_num, out.fps_den) == (30000, 1001)
+    frame, source = out.get_frame(1), clip.get_frame(1)
+    tolerance = 1.01 if clip.format.sample_type == vs.INTEGER else 2e-3
+    for p in range(clip.format.num_planes):
+        want = np.asarray(source[p]).astype(float).mean()
+        np.testing.assert_allclose(np.asarray(frame[p]).astype(float), want, atol=tolerance)
+
+
+@pytest.mark.parametrize("matrix", [1, 4, 5, 6, 7, 8, 9])
+@pytest.mark.parametrize("full", [0, 1])
+def test_matrix_and_range_of_each_frame_are_kept(weights: str, matrix: int, full: int) -> None:
+    clip = flat(vs.YUV420P8).std.SetFrameProps(_Matrix=matrix, _Range=full, _ChromaLocation=2)
+    first, rest = clip[0], clip[1:].std.SetFrameProps(_Matrix=5 if matrix != 5 else 1)
+    out = core.vsr.BasicVSR(first + rest, weights=weights, precision="fp32")
+    for n in range(3):
+        want, got = (first + rest).get_frame(n), out.get_frame(n)
+        for name in ("_Matrix", "_Range", "_ChromaLocation"):
+            assert got.props[name] == want.props[name]
+        for p in range(3):
+            assert abs(int(np.asarray(got[p])[3, 3]) - int(np.asarray(want[p])[0, 0])) <= 1
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "arguments", "matrix"),
+    [
+        (30, 22, {}, 6),
+        (30, 22, {"matrix": "709"}, 1),
+        (704, 576, {}, 5),
+        (1280, 720, {}, 1),
+    ],
+)
+def test_a_matrix_that_is_not_said_follows_from_the_size(
+    weights: str, width: int, height: int, arguments: dict[str, str], matrix: int
+) -> None:
+    from vs_vsr.options import MATRICES, default_matrix
+
+    given = arguments.get("matrix")
+    assert (MATRICES[given] if given else default_matrix(width, height)) == matrix
+    if width < 100:
+        clip = flat(vs.YUV444P8).std.RemoveFrameProps("_Matrix")
+        out = core.vsr.BasicVSR(clip, weights=weights, **arguments)
+        assert out.get_frame(0).props["_Matrix"] == matrix
+
+
+def test_properties_and_durations_stay(weights: str) -> None:
+    clip = flat(vs.YUV420P8).std.SetFrameProps(Mine=7, _SARNum=4, _SARDen=3, _PictType="B")
+
+    def vary(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        f = f.copy()
+        f.props["_DurationNum"], f.props["_DurationDen"] = 1 + n, 25
+        return f
+
+    clip = clip.std.ModifyFrame(clip, vary)
+    out = core.vsr.BasicVSR(clip, weights=weights)
+    for n in range(3):
+        props = out.get_frame(n).props
+        assert (props["Mine"], props["_SARNum"], props["_PictType"]) == (7, 4, "B")
+        assert (props["_DurationNum"], props["_DurationDen"]) == (1 + n, 25)
+        assert not [name for name in props if name.startswith("_Vsr")]
+
+
+def test_an_alpha_plane_of_the_old_size_does_not_stay(weights: str) -> None:
+    clip = flat(vs.RGBS)
+    alpha = core.std.BlankClip(clip, format=vs.GRAYS)
+    out = core.vsr.BasicVSR(clip.std.ClipToProp(alpha, prop="_Alpha"), weights=weights)
+    assert "_Alpha" not in out.get_frame(0).props
+
+
+def test_sixteen_bits_in_give_sixteen_bits_out(weights: str) -> None:
+    ramp = core.std.BlankClip(format=vs.RGB48, width=64, height=16, length=1)
+
+    def draw(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        f = f.copy()
+        for p in range(3):
+            np.asarray(f[p])[:] = 20000 + np.arange(64) * 7
+        return f
+
+    out = core.vsr.BasicVSR(ramp.std.ModifyFrame(ramp, draw), weights=weights, precision="fp32")
+    row = np.asarray(out.get_frame(0)[0])[30]
+    assert len(set(row.tolist())) > 150  # 64 values of 8 bits could not
+    assert (np.diff(row.astype(int)) >= 0).all()
+
+
+def test_what_is_outside_the_range_is_clamped(weights: str) -> None:
+    clip = core.std.BlankClip(format=vs.RGBS, width=30, height=22, length=1, color=[1.5, -0.5, 0.5])
+    frame = core.vsr.BasicVSR(clip, weights=weights).get_frame(0)
+    assert [float(np.asarray(frame[p])[5, 5]) for p in range(3)] == pytest.approx([1, 0, 0.5])
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 65), (67, 33), (8, 8)])
+def test_any_size(weights: str, width: int, height: int) -> None:
+    clip = core.std.BlankClip(format=vs.RGBS, width=width, height=height, length=2)
+    frame = core.vsr.BasicVSR(clip, weights=weights).get_frame(1)
+    assert (frame.width, frame.height) == (4 * width, 4 * height)
+
+
+def test_frames_are_neither_copied_on_the_way_in_nor_on_the_way_out(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vs_vsr.streaming.runner import Runner
+    from vs_vsr.transfer import host
+
+    read, written = [], []
+    upload, run = host.upload, Runner.run
+    monkeypatch.setattr(
+        host, "upload", lambda planes, device: read.append(planes) or upload(planes, device)
+    )
+
+    def note(self: Runner, step: object, frames: object, marks: object, out: object) -> None:
+        written.extend([plane.data_ptr() for plane in planes] for planes in out)  # type: ignore[attr-defined]
+        run(self, step, frames, marks, out)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Runner, "run", note)
+    clip = core.std.BlankClip(flat(vs.RGBS), keep=True)
+    source, frame = clip.get_frame(0), core.vsr.BasicVSR(clip, weights=weights).get_frame(0)
+    addresses = [source.get_read_ptr(p).value for p in range(3)]
+    # With keep=True the source's frame is the same memory in every request.
+    assert [plane.ctypes.data for plane in read[0]] == addresses
+    assert not read[0][0].flags.writeable
+    assert written[0] == [frame.get_read_ptr(p).value for p in range(3)]

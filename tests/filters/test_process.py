@@ -1,0 +1,147 @@
+"""Whole processes: memory, standard output, networks that stay built."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import environment, small_checkpoint
+
+HEAD = "import vapoursynth as vs\nfrom vapoursynth import core\n"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("weights"), channels=8, blocks=1)
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, check=True, env=environment()
+    )
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads /proc for its peak memory"
+)
+def test_memory_does_not_grow_with_the_clip(weights: Path, tmp_path: Path) -> None:
+    script = tmp_path / "memory.py"
+    script.write_text(
+        HEAD
+        + "import sys\n"
+        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=96, height=64, length=2000)\n"
+        + f"clip = core.vsr.BasicVSR(clip[: int(sys.argv[1])], weights={str(weights)!r})\n"
+        + "for frame in clip.frames(close=True): pass\n"
+        + "peak = [x for x in open('/proc/self/status') if x.startswith('VmHWM')][0].split()[1]\n"
+        + "sys.stderr.write(peak)\n"
+    )
+    short, long = (int(run(sys.executable, script, n).stderr.split()[-1]) for n in ("200", "2000"))
+    assert long < 1.05 * short
+
+
+def test_standard_output_is_the_video_and_nothing_else(weights: Path, tmp_path: Path) -> None:
+    script = tmp_path / "out.vpy"
+    # Two filters, one whose defaults are reported and one whose state is rebuilt out of order.
+    script.write_text(
+        HEAD
+        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=32, height=32, length=9)\n"
+        + f"clip = core.vsr.BasicVSR(clip, weights={str(weights)!r}, chunk=2, segment=8)\n"
+        + "clip.std.Reverse().set_output()\n"
+    )
+    piped = run("vspipe", "-c", "y4m", script, "-").stdout
+    run("vspipe", "-c", "y4m", script, tmp_path / "file.y4m")
+    assert piped.startswith(b"YUV4MPEG2 ")
+    assert (
+        hashlib.sha256(piped).digest()
+        == hashlib.sha256((tmp_path / "file.y4m").read_bytes()).digest()
+    )
+
+
+def test_a_capped_chunk_is_reported_beside_the_video(weights: Path, tmp_path: Path) -> None:
+    script = tmp_path / "large.vpy"
+    script.write_text(
+        HEAD
+        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=1920, height=1080, length=9)\n"
+        + f"core.vsr.BasicVSR(clip, weights={str(weights)!r}).set_output()\n"
+    )
+    done = run("vspipe", "--info", script, "-")
+    assert b"Width: 7680" in done.stdout
+    assert b"chunk is 5 instead of 30 frames" in done.stderr
+    assert b"chunk is" not in done.stdout
+
+
+def test_a_network_stays_built_when_the_script_is_loaded_again(weights: Path) -> None:
+    import vapoursynth as vs
+
+    from vs_vsr import filters
+
+    clip = vs.core.std.BlankClip(format=vs.RGBS, width=32, height=32, length=3)
+    vs.core.vsr.BasicVSR(clip, weights=str(weights))
+    before = dict(filters._built)
+    vs.core.vsr.BasicVSR(clip, weights=str(weights))
+    assert filters._built == before
+    vs.core.vsr.BasicVSR(clip, weights=str(weights), precision="fp32")
+    vs.core.vsr.BasicVSR(clip, weights=str(weights), precision="bf16")
+    assert len(filters._built) > len(before)
+
+
+def test_creation_asks_for_no_frame(weights: Path) -> None:
+    import vapoursynth as vs
+
+    clip = vs.core.std.BlankClip(format=vs.YUV420P8, width=32, height=32, length=2**31 - 1)
+    asked: list[int] = []
+
+    def note(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        asked.append(n)
+        return f
+
+    out = vs.core.vsr.BasicVSR(clip.std.ModifyFrame(clip, note), weights=str(weights), chunk=4)
+    assert out.num_frames == 2**31 - 1
+    assert not asked
+    out.get_frame(0)
+    assert sorted(set(asked)) == list(range(4 + 15))
+
+
+def test_the_typed_twin_is_the_same_filter(weights: Path) -> None:
+    import numpy as np
+    import vapoursynth as vs
+
+    from vs_vsr import basicvsr
+
+    clip = vs.core.std.BlankClip(
+        format=vs.RGBS, width=32, height=32, length=3, color=[0.2, 0.5, 0.7]
+    )
+    twin = basicvsr(clip, weights=weights, chunk=2, prefetch=True).get_frame(2)
+    own = vs.core.vsr.BasicVSR(clip, weights=str(weights), chunk=2).get_frame(2)
+    for p in range(3):
+        np.testing.assert_array_equal(np.asarray(twin[p]), np.asarray(own[p]))
+
+
+def test_prefetch_gives_the_same_and_reads_each_frame_once(weights: Path) -> None:
+    import numpy as np
+    import vapoursynth as vs
+
+    clip = vs.core.std.BlankClip(format=vs.RGBS, width=32, height=32, length=40)
+    read: list[int] = []
+
+    def draw(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        read.append(n)
+        f = f.copy()
+        np.asarray(f[0])[:] = n / 40
+        return f
+
+    # No cache of its own, so that every frame asked for is counted.
+    source = clip.std.ModifyFrame(clip, draw)
+    source.std.SetVideoCache(mode=0)
+    options = {"weights": str(weights), "chunk": 8, "lookahead": 3, "segment": 16, "preroll": 3}
+    plain = [
+        np.asarray(f[0]).tobytes()
+        for f in clip.std.ModifyFrame(clip, draw).vsr.BasicVSR(**options).frames()
+    ]
+    read.clear()
+    ahead = [
+        np.asarray(f[0]).tobytes() for f in source.vsr.BasicVSR(**options, prefetch=1).frames()
+    ]
+    assert ahead == plain
+    assert sorted(read) == list(range(40))

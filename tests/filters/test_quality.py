@@ -1,0 +1,78 @@
+"""The published numbers, through VapourSynth: Vid4 "walk" with the released weights."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vapoursynth as vs
+from PIL import Image
+
+from vs_vsr.bench.metrics import Array, luma, psnr, ssim
+
+core = vs.core
+
+# PSNR and SSIM on Y of the whole clip in float32, which over all of Vid4 give the paper's numbers.
+KNOWN = [
+    ("vimeo90k-bd", "BDx4", 31.5316, 0.9264),
+    ("vimeo90k-bi", "BIx4", 30.9555, 0.9148),
+    ("reds4", "BIx4", 31.1132, 0.9189),
+]
+
+pytestmark = pytest.mark.usefixtures("real_weights")
+
+
+def read(folder: Path) -> list[Array]:
+    files = sorted(folder.glob("*.png"))
+    return [np.asarray(Image.open(file)).transpose(2, 0, 1) for file in files]
+
+
+@cache
+def truth(shared: Path) -> list[Array]:
+    return [luma(picture) for picture in read(shared / "vid4/GT/walk")]
+
+
+def walk(shared: Path, kind: str) -> vs.VideoNode:
+    pictures = read(shared / f"vid4/{kind}/walk")
+    _, height, width = pictures[0].shape
+    blank = core.std.BlankClip(format=vs.RGB24, width=width, height=height, length=len(pictures))
+
+    def draw(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        f = f.copy()
+        for p in range(3):
+            np.asarray(f[p])[:] = pictures[n][p]
+        return f
+
+    return blank.std.ModifyFrame(blank, draw)
+
+
+def scores(shared: Path, clip: vs.VideoNode) -> tuple[Array, Array]:
+    """PSNR and SSIM of each frame."""
+    assert clip.format.id == vs.RGB24
+    lumas = [
+        luma(np.stack([np.asarray(frame[p]) for p in range(3)]))
+        for frame in clip.frames(close=True)
+    ]
+    pairs = list(zip(lumas, truth(shared), strict=True))
+    return np.array([psnr(a, b) for a, b in pairs]), np.array([ssim(a, b) for a, b in pairs])
+
+
+@pytest.mark.parametrize(("weights", "kind", "want_psnr", "want_ssim"), KNOWN)
+def test_whole_clip_in_float32_gives_the_known_numbers(
+    shared: Path, weights: str, kind: str, want_psnr: float, want_ssim: float
+) -> None:
+    clip = core.vsr.BasicVSR(walk(shared, kind), weights=weights, precision="fp32", chunk=0)
+    got_psnr, got_ssim = scores(shared, clip)
+    assert got_psnr.mean() == pytest.approx(want_psnr, abs=0.002)
+    assert got_ssim.mean() == pytest.approx(want_ssim, abs=0.0002)
+
+
+def test_bfloat16_and_the_streaming_defaults_cost_little(shared: Path) -> None:
+    weights, kind, want_psnr, _ = KNOWN[0]
+    source = walk(shared, kind)
+    whole, _ = scores(shared, core.vsr.BasicVSR(source, weights=weights, precision="bf16", chunk=0))
+    assert whole.mean() == pytest.approx(want_psnr, abs=0.02)
+    stream, _ = scores(shared, core.vsr.BasicVSR(source, weights=weights, precision="bf16"))
+    assert not np.array_equal(stream, whole)
+    assert (stream - whole).mean() > -0.02
+    assert (stream - whole).min() > -0.1

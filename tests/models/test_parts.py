@@ -1,0 +1,111 @@
+"""The fast parts against plain torch: warp, convolution, upsampler, and the half precision."""
+
+from typing import Literal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import drifting, small_network
+from torch import Tensor, nn
+
+from vs_vsr.errors import ShapeError
+from vs_vsr.models import layers
+from vs_vsr.models.layers import InputConvBlocks, Upsampler, convolve
+from vs_vsr.models.sampling import flow_warp
+
+
+def plain_warp(x: Tensor, flow: Tensor, padding: str) -> Tensor:
+    height, width = x.shape[-2:]
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    column = 2 * (column + flow[:, 0]) / max(width - 1, 1) - 1
+    row = 2 * (row + flow[:, 1]) / max(height - 1, 1) - 1
+    grid = torch.stack((column, row), dim=-1)
+    return F.grid_sample(x, grid, padding_mode=padding, align_corners=True)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("reach", [0.0, 2.5, 400.0])
+@pytest.mark.parametrize("size", [(2, 5, 13, 17), (1, 3, 2, 40)])
+def test_warp(padding: Literal["zeros", "border"], reach: float, size: tuple[int, ...]) -> None:
+    x = torch.randn(size)
+    flow = reach * torch.randn(size[0], 2, *size[2:])
+    flow[..., 0, 0] = torch.tensor([1e9, -1e9])
+    got = flow_warp(x, flow, padding=padding)
+    torch.testing.assert_close(got, plain_warp(x, flow, padding), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("activation", ["none", "relu", "leaky_relu"])
+@pytest.mark.parametrize("padding", [None, (0, 1)])
+def test_convolution_with_its_activation(
+    activation: layers.Activation, padding: tuple[int, int] | None
+) -> None:
+    x, weight, bias = torch.randn(2, 8, 9, 11), torch.randn(6, 8, 3, 3), torch.randn(6)
+    want = F.conv2d(x, weight, bias, padding=padding or 1)
+    if activation != "none":
+        want = F.leaky_relu(want, 0.0 if activation == "relu" else 0.1)
+    torch.testing.assert_close(convolve(x, weight, bias, activation, padding=padding), want)
+
+
+def plain_upsample(up: Upsampler, x: Tensor) -> Tensor:
+    for conv in (up.upconv1, up.upconv2):
+        x = F.leaky_relu(F.pixel_shuffle(conv(x), 2), 0.1)
+    return up.conv_last(F.leaky_relu(up.conv_hr(x), 0.1))
+
+
+@pytest.mark.parametrize("strip_bytes", [0, 200_000, 1 << 30])
+def test_upsampler_in_strips(monkeypatch: pytest.MonkeyPatch, strip_bytes: int) -> None:
+    monkeypatch.setitem(layers._STRIP_BYTES, "cpu", strip_bytes)
+    up, x, base = Upsampler(24), torch.randn(2, 24, 13, 10), torch.randn(2, 3, 52, 40)
+    out = torch.full((2, 3, 52, 40), torch.nan)
+    up(x, base, out.unbind(1))
+    torch.testing.assert_close(out, base + plain_upsample(up, x), atol=1e-5, rtol=0)
+
+
+def test_without_onednn_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.stack(drifting(3, 33, 40), dim=1)
+    fused = small_network()(x)
+    monkeypatch.setattr(layers, "_fused_convolution", lambda: False)
+    torch.testing.assert_close(small_network()(x), fused, atol=1e-5, rtol=0)
+
+
+def test_derivatives_pass_through() -> None:
+    with torch.inference_mode(False):
+        trunk = InputConvBlocks(5, 8, 2)
+        trunk(torch.randn(1, 5, 9, 9)).sum().backward()
+        first = trunk.main[0]
+        assert isinstance(first, nn.Conv2d)
+        assert first.weight.grad is not None
+        assert first.weight.grad.abs().sum() > 0
+
+
+def test_bfloat16_is_as_near_as_the_format_lets_it() -> None:
+    x = torch.stack(drifting(4, 40, 52), dim=1)
+    want = small_network()(x)
+    model = small_network()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16()
+    got = model(x)
+    assert got.dtype == torch.float32
+    rounded = small_network()
+    for parameter in rounded.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    # The weights alone, rounded, are off by so much; activations are rounded as often again.
+    limit = 4 * (rounded(x) - want).abs().mean()
+    assert 0 < (got - want).abs().mean() < limit
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (1, 2, 4, 8, 8), (1, 0, 3, 8, 8)])
+def test_frames_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"^BasicVSR: frames must be \(B, T, 3, H, W\) with T"):
+        small_network()(torch.zeros(shape))
+
+
+def test_stream_is_the_chunked_form() -> None:
+    x = torch.stack(drifting(9, 33, 40), dim=1)
+    model = small_network()
+    whole = model(x)
+    first, state = model.stream(x, lookahead=5)
+    second, _ = model.stream(x[:, 4:], state)
+    assert torch.equal(torch.cat((first, second), dim=1), whole)
+    with pytest.raises(ShapeError, match="T above the look-ahead of 9"):
+        model.stream(x, lookahead=9)

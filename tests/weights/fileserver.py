@@ -1,0 +1,79 @@
+"""An HTTP server on this machine that misbehaves as told, and keeps count."""
+
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+WAIT_S = 20.0
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves `data` under every path."""
+
+    daemon_threads = True
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.data = data
+        self.url = f"http://127.0.0.1:{self.server_port}/weights.pth"
+        self.status = 200
+        self.content_type = "application/octet-stream"
+        self.with_length = True
+        self.with_range = True
+        self.cuts: list[int] = []
+        """Bytes after which each connection, one after the other, is closed."""
+        self.stall_after: int | None = None
+        """Bytes after which a connection waits for `gate`."""
+        self.gate = threading.Event()
+        self.ranges: list[str | None] = []
+        """The Range header of each request."""
+        self.sent_bytes = 0
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that go away are what is tested."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FileServer
+
+    def do_GET(self) -> None:
+        server = self.server
+        asked = self.headers.get("Range")
+        server.ranges.append(asked)
+        if server.status != 200:
+            self.send_error(server.status)
+            return
+        start = int(asked[6:-1]) if asked and server.with_range else 0
+        if start >= len(server.data):
+            self.send_error(416)
+            return
+        body = server.data[start:]
+        self.send_response(206 if asked and server.with_range else 200)
+        self.send_header("Content-Type", server.content_type)
+        if server.with_length:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self._send(body[: server.cuts.pop(0)] if server.cuts else body)
+
+    def _send(self, body: bytes) -> None:
+        stall = self.server.stall_after
+        for piece in (body,) if stall is None else (body[:stall], body[stall:]):
+            self.wfile.write(piece)
+            self.wfile.flush()
+            self.server.sent_bytes += len(piece)
+            if stall is not None:
+                self.server.gate.wait(WAIT_S)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Return as soon as `true()` holds."""
+    end = time.monotonic() + WAIT_S
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.01)

@@ -1,0 +1,101 @@
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vs_vsr import cli
+from vs_vsr.weights import registry
+from vs_vsr.weights.registry import Row
+
+DATA = b"the published bytes"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache and two rows, whose files are found beside it."""
+    folder, published = tmp_path / "cache", tmp_path / "published.pth"
+    published.write_bytes(DATA)
+    sha256 = hashlib.sha256(DATA).hexdigest()
+    rows = tuple(
+        Row("BasicVSR", n, f"{n}.pth", (published.as_uri(),), sha256, "REDS", "BIx4", "CC0")
+        for n in ("one", "two")
+    )
+    for module in (registry, cli):
+        monkeypatch.setattr(module, "ROWS", rows)
+    monkeypatch.setenv("VSR_CACHE", str(folder))
+    monkeypatch.delenv("VSR_OFFLINE", raising=False)
+    return folder
+
+
+def test_fetch_tells_where_the_file_is(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["weights", "fetch", "one", "two"]) == 0
+    out, err = capfd.readouterr()
+    assert out.splitlines() == [str(cache / "one.pth"), str(cache / "two.pth")]
+    assert "fetching one" in err
+    assert (cache / "one.pth").read_bytes() == DATA
+
+
+def test_an_unknown_name_stops_before_any_fetch(
+    cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["weights", "fetch", "one", "tow"]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "Did you mean two" in err
+    assert not cache.exists()
+
+
+def test_list_tells_what_is_here(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cache.mkdir()
+    (cache / "two.pth").write_bytes(DATA)
+    assert cli.main(["weights", "list"]) == 0
+    one, two = capfd.readouterr().out.split("BasicVSR two\n")
+    assert "here        no\n" in one
+    assert f"here        {cache / 'two.pth'}\n" in two
+    for part in ("two.pth", "REDS, BIx4", "CC0"):
+        assert part in two
+
+
+def test_where_is_the_cache_or_one_file(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["weights", "where"]) == 0
+    assert cli.main(["weights", "where", "one"]) == 1
+    cli.main(["weights", "fetch", "one"])
+    assert cli.main(["weights", "where", "one"]) == 0
+    out, err = capfd.readouterr()
+    assert out.splitlines() == [str(cache), str(cache / "one.pth"), str(cache / "one.pth")]
+    assert "Run vs-vsr weights fetch one." in err
+
+
+def test_verify_fails_for_a_damaged_file(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["weights", "verify"]) == 0
+    assert "None is here" in capfd.readouterr().err
+    cache.mkdir()
+    (cache / "one.pth").write_bytes(DATA)
+    assert cli.main(["weights", "verify"]) == 0
+    (cache / "two.pth").write_bytes(DATA[::-1])
+    assert cli.main(["weights", "verify"]) == 1
+    lines = capfd.readouterr().out.splitlines()[-2:]
+    assert lines == [f"whole  {cache / 'one.pth'}", f"DAMAGED  {cache / 'two.pth'}"]
+
+
+def test_info_names_versions_and_devices(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capfd.readouterr().out.splitlines())
+    assert lines.keys() >= {"python", "vs-vsr", "vapoursynth", "torch", "cpu", "filters"}
+
+
+def test_the_list_does_not_wait_for_torch() -> None:
+    code = "import sys; from vs_vsr.cli import main; main(['weights', 'list']); " + (
+        "sys.exit('torch' in sys.modules or 'vapoursynth' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vs_vsr", "weights", "where"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.endswith("\n")

@@ -1,0 +1,238 @@
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import small_network
+from torch import Tensor
+
+from vs_vsr.errors import WeightsError
+from vs_vsr.weights import registry
+from vs_vsr.weights.detect import architecture, build, load_model, read
+
+State = dict[str, Tensor]
+
+
+def basicsr() -> State:
+    state = small_network().state_dict()
+    return {k.removeprefix("upsampler."): v.contiguous() for k, v in state.items()}
+
+
+def mmagic() -> State:
+    def name(key: str) -> str:
+        key = re.sub(r"^(backward|forward)_trunk", r"\1_resblocks", key)
+        key = re.sub(r"^upconv(\d)", r"upsample\1.upsample_conv", key)
+        inside = r"(spynet\.basic_module\.\d\.basic_module)\.(\d)"
+        return re.sub(inside, lambda m: f"{m[1]}.{int(m[2]) // 2}.conv", key)
+
+    return {name(k): v for k, v in basicsr().items()}
+
+
+def prefixed(prefix: str, state: State) -> State:
+    return {prefix + k: v for k, v in state.items()}
+
+
+OTHER = torch.ones(3)
+LAYOUTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "own": lambda: small_network().state_dict(),
+    "bare": basicsr,
+    "params": lambda: {"params": basicsr()},
+    "params_ema goes first": lambda: {"params": {"x": OTHER}, "params_ema": basicsr()},
+    "module": lambda: {"params": prefixed("module.", basicsr())},
+    "mmagic": lambda: {
+        "meta": {"epoch": 1},
+        "state_dict": {"step_counter": torch.zeros(1), **prefixed("generator.", mmagic())},
+    },
+    "mmagic module": lambda: {"state_dict": prefixed("module.generator.", mmagic())},
+    "generator_ema goes first": lambda: {
+        "state_dict": {
+            "generator.x": OTHER,
+            "discriminator.x": OTHER,
+            **prefixed("generator_ema.", mmagic()),
+        }
+    },
+    "half": lambda: {"params": {k: v.half() for k, v in basicsr().items()}},
+}
+
+
+def assert_small_network(model: torch.nn.Module, atol: float = 0.0) -> None:
+    state, want = model.state_dict(), small_network().state_dict()
+    assert state.keys() == want.keys()
+    for key, value in state.items():
+        torch.testing.assert_close(value, want[key], rtol=0, atol=atol, msg=key)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_network(layout: str, tmp_path: Path) -> None:
+    path = tmp_path / "small.pth"
+    torch.save(LAYOUTS[layout](), path)
+    model = load_model(path)
+    assert_small_network(model, atol=1e-2 if layout == "half" else 0)
+    assert not model.training
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_both_formats_of_torch_are_read(zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "small.ckpt"
+    torch.save({"params": basicsr()}, path, _use_new_zipfile_serialization=zipped)
+    assert_small_network(load_model(str(path), model="BasicVSR"))
+
+
+def test_safetensors_are_known_by_their_content(tmp_path: Path) -> None:
+    for name in ("small.safetensors", "small"):
+        safetensors.torch.save_file(prefixed("generator.", mmagic()), tmp_path / name)
+        assert_small_network(load_model(tmp_path / name))
+
+
+@pytest.mark.parametrize(("channels", "blocks"), [(8, 1), (24, 3)])
+def test_sizes_are_read_from_shapes(channels: int, blocks: int, tmp_path: Path) -> None:
+    model = build(small_network(channels, blocks).state_dict(), tmp_path)
+    assert model.fusion.weight.shape == (channels, 2 * channels, 1, 1)
+    assert len(model.backward_trunk.main[2]) == len(model.forward_trunk.main[2]) == blocks
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "an empty file of 0 bytes"),
+        (b"\n<!DOCTYPE html><html>", "a web page of 22 bytes"),
+        (b"<HTML>", "a web page"),
+        (b"hello, world", re.escape("a file that begins with b'hello, w' of 12 bytes")),
+        (b"PK\x03\x04", "the beginning of a checkpoint of 4 bytes"),
+    ],
+)
+def test_what_is_no_checkpoint_is_told(content: bytes, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"bad\.pth must be a whole checkpoint .*, got {what}"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_a_truncated_file_is_refused(kind: str, share: float, tmp_path: Path) -> None:
+    path = tmp_path / "cut.pth"
+    if kind == "safetensors":
+        safetensors.torch.save_file(basicsr(), path)
+    else:
+        torch.save(basicsr(), path, _use_new_zipfile_serialization=kind == "zip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(WeightsError, match=r"must be a whole checkpoint .* bytes\. Fetch it again"):
+        load_model(path)
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy", "pickle"])
+def test_code_in_a_file_is_never_run(how: str, tmp_path: Path) -> None:
+    path, trace = tmp_path / "bomb.pth", tmp_path / "ran"
+    content = {"params": basicsr(), "x": Bomb(trace)}
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(Bomb(trace), protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=how == "zip")
+    with pytest.raises(WeightsError, match="got a pickle of more than tensors"):
+        load_model(path)
+    assert not trace.exists()
+
+
+def test_something_else_of_torch_is_told(tmp_path: Path) -> None:
+    torch.save([torch.ones(1)], tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match="got a list of"):
+        load_model(tmp_path / "list.pth")
+    torch.save({"a.weight": OTHER}, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match=r"known network, got .* with 1 tensors \(a\.weight, …"):
+        load_model(tmp_path / "odd.pth")
+
+
+def test_another_network_is_named(tmp_path: Path) -> None:
+    state = {"pcd_align.x": OTHER}
+    with pytest.raises(WeightsError, match=r"^BasicVSR: .* a BasicVSR checkpoint, got one of EDVR"):
+        build(state, tmp_path, "BasicVSR")
+    with pytest.raises(WeightsError, match=r"vs_vsr \d.* runs \(BasicVSR\), got one of EDVR"):
+        build(state, tmp_path)
+
+
+def broken(state: State, how: str) -> State:
+    if how == "missing":
+        del state["forward_trunk.main.2.1.conv2.bias"]
+    elif how == "left over":
+        state["backward_trunk.main.2.99999999.conv3.weight"] = OTHER
+    elif how == "shape":
+        state["fusion.bias"] = torch.ones(17)
+    elif how == "no trunk":
+        del state["backward_trunk.main.0.weight"]
+    else:
+        state["upsample1.upsample_conv.weight"] = state["upconv1.weight"] + 1
+    return state
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing", r"forward_trunk\.main\.2\.1\.conv2\.bias missing"),
+        ("left over", r"backward_trunk\.main\.2\.99999999\.conv3\.weight left over"),
+        ("shape", r"fusion\.bias \(17,\) for \(16,\) of another shape"),
+        ("no trunk", r"backward_trunk\.main\.0\.weight missing"),
+        ("twice", r"upsampler\.upconv1\.weight given twice"),
+    ],
+)
+def test_every_tensor_must_fit(how: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=f"exactly the tensors of BasicVSR.*{message}"):
+        build(broken(basicsr(), how), tmp_path)
+
+
+def test_long_lists_are_cut(tmp_path: Path) -> None:
+    state = {k: v for k, v in basicsr().items() if not k.startswith("forward")}
+    with pytest.raises(WeightsError, match=r"forward_trunk\S+, \S+, \S+ and 7 more missing\."):
+        build(state, tmp_path)
+
+
+@pytest.mark.parametrize("lineage", ["basicsr", "mmagic"])
+def test_published_names_and_shapes_fit(lineage: str, shared: Path) -> None:
+    keys = json.loads((shared / "keys" / f"{lineage}_basicvsr.json").read_text())["keys"]
+    build({k: torch.ones(1).expand(shape) for k, shape in keys.items()}, Path("x.pth"))
+
+
+def test_published_networks_are_told_apart(shared: Path) -> None:
+    expected = (
+        ("VRT", r"vrt"),
+        ("RealBasicVSR", r".*realbasicvsr"),
+        ("BasicVSR++", r".*basicvsrpp"),
+        ("IconVSR", r".*iconvsr"),
+        ("BasicVSR", r".*basicvsr"),
+        (None, r".*spynet"),
+        ("EDVR", r".*edvr"),
+    )
+    for path in sorted((shared / "keys").glob("*.json")):
+        keys = json.loads(path.read_text())["keys"]
+        want = next(name for name, pattern in expected if re.match(pattern, path.stem))
+        assert architecture(dict.fromkeys(keys, OTHER)) == want, path.name
+
+
+@pytest.mark.parametrize("name", [row.name for row in registry.ROWS[:3]])
+def test_the_released_files_load_by_name(name: str, real_weights: None) -> None:
+    model = load_model(name)
+    parameters = sum(p.numel() for p in model.parameters())
+    assert parameters == 6_291_311
+
+
+def test_reading_leaves_names_alone(tmp_path: Path) -> None:
+    torch.save({"params": {"a": OTHER, "b": 1}}, tmp_path / "a.pth")
+    assert list(read(tmp_path / "a.pth")) == ["a"]

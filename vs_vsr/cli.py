@@ -1,0 +1,144 @@
+"""The command `vs-vsr`: which weights are here, fetching and checking them, what is installed."""
+
+import argparse
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from vs_vsr.errors import VsrError
+from vs_vsr.weights import store
+from vs_vsr.weights.registry import ROWS, lookup
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Its arguments; by default those of the process.
+
+    Returns:
+        The exit status: 0, or 1 where something is missing or damaged.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except VsrError as e:
+        sys.stderr.write(f"{e}\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vs-vsr", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    weights = commands.add_parser("weights", help="published checkpoints")
+    actions = weights.add_subparsers(required=True, metavar="ACTION")
+    _add(actions, "list", _list, "every published file, its licence and whether it is here")
+    fetch = _add(actions, "fetch", _fetch, "get files that are not here yet")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help='as in "weights list"')
+    _add(actions, "verify", _verify, "check every file that is here against its published hash")
+    where = _add(actions, "where", _where, "the cache folder, or where one file is")
+    where.add_argument("name", nargs="?", metavar="NAME", help='as in "weights list"')
+    _add(commands, "info", _info, "versions, devices, and whether the filters are there")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: object,
+    text: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _list(args: argparse.Namespace) -> int:
+    for row in ROWS:
+        path = store.present(row)
+        _tell(
+            f"{row.model} {row.name}",
+            f"  file        {row.file}",
+            f"  trained on  {row.trained_on}, {row.degradation}",
+            f"  licence     {row.licence}",
+            f"  here        {path or 'no'}",
+        )
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    # All names are looked up before the first file is fetched.
+    for row in [lookup(name) for name in args.names]:
+        _tell(str(store.present(row) or store.fetch(row)))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    verdicts = [(path, store.is_intact(path, row)) for row in ROWS for path in store.copies(row)]
+    _tell(*(f"{'whole' if intact else 'DAMAGED'}  {path}" for path, intact in verdicts))
+    if not verdicts:
+        sys.stderr.write("None is here. Run vs-vsr weights fetch NAME.\n")
+    return 0 if all(intact for _, intact in verdicts) else 1
+
+
+def _where(args: argparse.Namespace) -> int:
+    if args.name is None:
+        _tell(str(store.cache_folder()))
+        return 0
+    row = lookup(args.name)
+    path = store.present(row)
+    if path is None:
+        sys.stderr.write(f"{row.name} is not here. Run vs-vsr weights fetch {row.name}.\n")
+        return 1
+    _tell(str(path))
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    lines = [("python", platform.python_version())]
+    for name in ("vs-vsr", "vapoursynth", "torch"):
+        try:
+            lines.append((name, version(name)))
+        except PackageNotFoundError:
+            lines.append((name, "not installed"))
+    _tell(
+        *(f"{name:12}  {value}" for name, value in [*lines, *_devices(), ("filters", _filters())])
+    )
+    return 0
+
+
+def _devices() -> Iterator[tuple[str, str]]:
+    # torch takes seconds to import: only here.
+    import torch
+
+    from vs_vsr.options import default_dtype
+
+    names = {"cpu": f"{platform.machine()}, {torch.get_num_threads()} threads"}
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            names[f"cuda:{i}"] = torch.cuda.get_device_name(i)
+    for device, name in names.items():
+        precision = str(default_dtype(torch.device(device))).removeprefix("torch.")
+        yield device, f'{name}; precision="auto" is {precision}'
+
+
+def _filters() -> str:
+    """Whether VapourSynth has loaded the plugin."""
+    try:
+        from vapoursynth import core
+
+        plugin = core.vsr
+    except ImportError as e:
+        return f"no VapourSynth to load them ({e})"
+    except AttributeError:
+        return "not loaded by VapourSynth: reinstall vs-vsr beside it"
+    found = sorted(function.name for function in plugin.functions())
+    return f"core.vsr: {', '.join(found)}"
+
+
+def _tell(*lines: str) -> None:
+    # stdout only here: a command line, never imported by the plugin.
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
