@@ -117,6 +117,8 @@ class StreamWorker:
             planes = [frame.planes for frame in job.outputs]
             with host.writing(planes, self._device) as out:
                 self._runner.run(job.step, frames, marks, out)
+        del frames, out
+        host.give_back()
 
     def failed(self, step: Step) -> None:
         """Take note that the source could not give the frames of `step`."""

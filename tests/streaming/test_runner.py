@@ -156,7 +156,6 @@ def test_after_a_chunk_the_source_could_not_give_the_next_starts_cold() -> None:
 def test_the_number_of_states_does_not_grow_with_the_clip() -> None:
     plan = Plan(12, 1, 0, 6, 0)
     runner = make_runner(plan)
-    runner._states._budget_bytes = 0
     frames = drifting(12, *SIZE)
     for chunk in range(plan.chunks):
         render(runner, plan, frames, chunk)

@@ -25,11 +25,6 @@ class ForwardState:
     feature: Tensor
     """Its forward feature, (B, C, H, W)."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory held."""
-        return self.frame.nbytes + self.feature.nbytes
-
 
 class BasicVSR(nn.Module):
     """Four times super-resolution of a clip.

@@ -14,8 +14,6 @@ from vs_vsr.streaming.tiles import Tile
 
 __all__ = ["Runner"]
 
-_STATE_BYTES = 512 << 20
-
 
 class Runner:
     """One clip's stream: the network, the plan, and the states between chunks.
@@ -31,7 +29,7 @@ class Runner:
         self._plan = plan
         self._scenes: Scenes = scenes
         self._tiles = tiles
-        self._states = StateCache(_STATE_BYTES)
+        self._states = StateCache()
         # Chunks that the source could not give: what follows in the segment starts cold after them.
         self._broken: set[int] = set()
 

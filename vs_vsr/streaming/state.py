@@ -10,8 +10,9 @@ from vs_vsr.streaming.scenes import Marks
 
 __all__ = ["Carried", "StateCache"]
 
-# Seeks that run side by side each need their newest state; fewer would throw each other's out.
-_AT_LEAST = 4
+# As many as a segment has chunks by default, so that going backwards through one makes its states
+# once; and enough for a few seeks side by side, which would throw out each other's newest.
+_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,12 @@ class Carried:
     states: tuple[ForwardState, ...]
     """The forward state of each tile."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory held."""
-        return sum(state.nbytes for state in self.states)
-
 
 class StateCache:
     """State at the start of a chunk, by chunk number; the least recently used goes first."""
 
-    def __init__(self, budget_bytes: int) -> None:
-        """Keep up to `budget_bytes`, and always the last few."""
-        self._budget_bytes = budget_bytes
+    def __init__(self) -> None:
+        """Start empty."""
         self._entries: OrderedDict[int, Carried] = OrderedDict()
 
     def __contains__(self, chunk: int) -> bool:
@@ -54,8 +49,7 @@ class StateCache:
         """Keep the state at the start of `chunk`."""
         self._entries[chunk] = entry
         self._entries.move_to_end(chunk)
-        allowed = max(_AT_LEAST, self._budget_bytes // max(entry.nbytes, 1))
-        while len(self._entries) > allowed:
+        if len(self._entries) > _KEPT:
             self._entries.popitem(last=False)
 
     def drop(self, chunks: range) -> None:

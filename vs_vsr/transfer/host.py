@@ -1,7 +1,10 @@
 """Frames in the host's memory, read and written in place; ordinary copies to other devices."""
 
-from collections.abc import Iterator, Sequence
+import ctypes
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +14,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from vs_vsr.models.layers import Planes
 
-__all__ = ["Array", "upload", "writing"]
+__all__ = ["Array", "give_back", "upload", "writing"]
 
 Array = np.ndarray[Any, Any]
 
@@ -62,3 +65,23 @@ def writing(
     for planes, targets in zip(there, own, strict=True):
         for plane, target in zip(planes, targets, strict=True):
             target.copy_(plane.clamp_(0, 1))
+
+
+def give_back() -> None:
+    """Hand the memory that was freed back to the system, where the C library keeps it.
+
+    Between tensors that live long, glibc keeps the holes of those that did not. Over a film they
+    add up: the peak of 2,000 frames was a tenth above that of 200. A chunk takes seconds, this
+    milliseconds.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    if sys.platform != "linux":
+        return None
+    # Of C libraries only glibc has it.
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
