@@ -182,7 +182,7 @@ def basicvsr(
         lookahead: Frames after a chunk that its backward pass sees, default 15.
         segment: Frames over which the forward state is carried, a multiple of `chunk`, default 4
             chunks. A seek computes from the segment's start.
-        preroll: Frames before a segment that warm its state up, default 15.
+        preroll: Frames before a segment that warm its state up, default 10.
         tile: Side in pixels of the spatial tiles, at least 64; 0, the default, is whole frames.
         overlap: Pixels that neighbouring tiles share and fade over, default 32.
         scenes: Where the state stops: at the frames' own marks ("props", the default:

@@ -23,7 +23,7 @@ MATRICES = {"709": 1, "fcc": 4, "470bg": 5, "170m": 6, "240m": 7, "ycgco": 8, "2
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Measured: docs/measurements.md.
-_CHUNK, _LOOKAHEAD, _SEGMENT_CHUNKS, _PREROLL = 30, 15, 4, 15
+_CHUNK, _LOOKAHEAD, _SEGMENT_CHUNKS, _PREROLL = 30, 15, 4, 10
 # A chunk's pictures are held together; by default they take no more than this.
 _CHUNK_BYTES = 2 << 30
 _TILE_OVERLAP = 32

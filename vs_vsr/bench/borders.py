@@ -30,7 +30,7 @@ __all__ = ["main", "stream"]
 # (chunk, lookahead, segment, preroll); the first is the whole clip.
 _LOOKAHEADS = [(10, n, 1000, 0) for n in (0, 4, 7, 10, 15)]
 _PREROLLS = [(10, 1000, 10, n) for n in (0, 4, 7, 10, 15)]
-_DEFAULTS = [(30, 10, 120, 10), (30, 15, 120, 15), (15, 15, 60, 15), (15, 15, 15, 15)]
+_DEFAULTS = [(30, 10, 120, 10), (30, 15, 120, 10), (15, 15, 60, 10), (15, 15, 15, 10)]
 
 
 def stream(model: BasicVSR, frames: Sequence[Tensor], plan: Plan) -> list[Array]:

