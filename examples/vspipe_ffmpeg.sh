@@ -12,24 +12,25 @@ fi
 source=$1 out=$2
 shift 2
 here=$(dirname "$0")
-ffmpeg=${FFMPEG:-ffmpeg}
+part=$out.part.mkv
+failed=$(mktemp)
+trap 'rm -f "$failed" "$part"' EXIT
 
 for argument; do
     set -- "$@" -a "$argument"
     shift
 done
 
-# A shell without pipefail would not notice that vspipe stopped early, so the file gets its name last.
-status=$(mktemp)
-trap 'rm -f "$status" "$out.part.mkv"' EXIT
+# setparams says what y4m cannot: that the pictures are BT.709. The options -colorspace and
+# -color_range would convert them (ffmpeg 7.1 and later), from a matrix that it guesses.
 {
-    vspipe --progress -c y4m -a "source=$source" "$@" "$here/basicvsr.vpy" - || echo "$?" >"$status"
-} | "$ffmpeg" -hide_banner -loglevel warning -y -i - -i "$source" \
+    vspipe --progress -c y4m -a "source=$source" "$@" "$here/basicvsr.vpy" - || echo vspipe >"$failed"
+} | "${FFMPEG:-ffmpeg}" -hide_banner -loglevel warning -y -i - -i "$source" \
     -map 0:v -map '1:a?' -map '1:s?' -c:a copy -c:s copy \
-    -c:v libx264 -crf 16 -preset medium \
-    -colorspace bt709 -color_range tv "$out.part.mkv"
-if [ -s "$status" ]; then
-    echo "$0: vspipe failed; $out is not written." >&2
+    -vf setparams=colorspace=bt709:range=tv -c:v libx264 -crf 16 -preset medium \
+    "$part" || echo ffmpeg >>"$failed"
+if [ -s "$failed" ]; then
+    echo "$0: $(head -n 1 "$failed") failed, so $out is not written." >&2
     exit 1
 fi
-mv "$out.part.mkv" "$out"
+mv "$part" "$out"
