@@ -18,7 +18,7 @@ Planes = Sequence[Tensor]
 _LEAKY_SLOPE = 0.1
 # Bytes of one full-size feature strip of the upsampler. On a CPU a strip and its convolution stay
 # in the last-level cache (docs/measurements.md); a GPU wants few, large kernels.
-_STRIP_BYTES = {"cpu": 6 << 20}
+_STRIP_BYTES = {"cpu": 16 << 20}
 _STRIP_BYTES_DEFAULT = 512 << 20
 
 

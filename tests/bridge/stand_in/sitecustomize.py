@@ -1,0 +1,16 @@
+"""Found at the start of child processes that have this folder on PYTHONPATH."""
+
+import sys
+from types import ModuleType
+
+
+class Filters(ModuleType):
+    """Takes the place of vs_vsr.filters: no torch, no weights. Imported only when it is asked."""
+
+    def __getattr__(self, name: str) -> object:
+        import stand_in_filters
+
+        return getattr(stand_in_filters, name)
+
+
+sys.modules["vs_vsr.filters"] = Filters("vs_vsr.filters")

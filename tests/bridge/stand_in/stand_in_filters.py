@@ -1,0 +1,112 @@
+"""What vs_vsr.filters is to the bridge, without a network: enlarges four times by repeating pixels.
+
+Its frames show what they were made from: R is the input, G counts the frames of the segment up to
+this one (the state that is carried), B is the number of frames read after the chunk.
+The argument `weights` says what else should happen; see Worker.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from vs_vsr.bridge import ClipInfo, Job, Spec
+from vs_vsr.errors import ArgumentError
+from vs_vsr.streaming.plan import Plan, Step
+
+_RGBS, _RGBH = 2 << 28 | 1 << 24 | 32 << 16, 2 << 28 | 1 << 24 | 16 << 16
+
+workers: list["Worker"] = []
+
+
+def create(
+    function: str, args: Mapping[str, int | float | str], clip: ClipInfo
+) -> tuple[Spec, "Worker"]:
+    mode, _, value = str(args.get("weights", "")).partition(" ")
+    if mode == "refuse":
+        raise ArgumentError(f"{function}: weights must be kind, got {value!r}. Ask again.")
+    if mode == "interrupt":
+        raise KeyboardInterrupt
+    if mode == "long":
+        raise ValueError("ä" * 5000)
+    chunk = int(args.get("chunk", 4))
+    plan = Plan(
+        clip.num_frames,
+        chunk,
+        lookahead=int(args.get("lookahead", 2)),
+        segment=int(args.get("segment", 4 * chunk)),
+        preroll=int(args.get("preroll", 0)),
+    )
+    worker = Worker(plan, mode, value)
+    workers.append(worker)
+    spec = Spec(
+        work_format=_RGBH if clip.format == _RGBH else _RGBS,
+        width=4 * clip.width,
+        height=4 * clip.height,
+        num_frames=clip.num_frames,
+        # Not in lowest terms.
+        fps_num=2 * clip.fps_num,
+        fps_den=2 * clip.fps_den,
+        chunk=chunk,
+        cache_frames=2 * chunk + 4,
+        matrix=1,
+        prefetch=bool(args.get("prefetch", 0)),
+        message="the stand-in is here" if mode == "log" else "",
+    )
+    return spec, worker
+
+
+class Worker:
+    """Works along a plan; remembers the two newest states, so that seeks must rebuild them."""
+
+    def __init__(self, plan: Plan, mode: str, value: str) -> None:
+        self.plan, self.mode, self.value = plan, mode, value
+        self.states: dict[int, int] = {}
+        self.done: list[Step] = []
+        self.failures: list[Step] = []
+        self.busy = threading.Lock()
+
+    def next(self, chunk: int, *, initial: bool) -> Step:
+        if self.mode == "next" and chunk == int(self.value):
+            raise RuntimeError("no next step")
+        if self.mode == "empty" and chunk == int(self.value):
+            return Step(chunk, True, 5, 5)
+        start = self.plan.segment_start(chunk)
+        known = max((k for k in self.states if start < k <= chunk), default=start)
+        return self.plan.render(chunk) if initial or known == chunk else self.plan.advance(known)
+
+    def run(self, job: Job) -> None:
+        # VapourSynth must not run two steps of one filter at once.
+        if not self.busy.acquire(blocking=False):
+            raise RuntimeError("run at the same time as another step")
+        try:
+            self._run(job)
+        finally:
+            self.busy.release()
+
+    def _run(self, job: Job) -> None:
+        step = job.step
+        if self.mode == "sleep":
+            Path(self.value).touch()
+            time.sleep(0.4)
+        if self.mode == "run" and step.chunk == int(self.value):
+            raise ValueError("the model exploded")
+        if len(job.inputs) != step.last - step.first:
+            raise RuntimeError("not the frames of the step")
+        out = self.plan.output(step.chunk)
+        before = 0 if self.plan.segment_start(step.chunk) == step.chunk else self.states[step.chunk]
+        inputs = job.inputs[out.start - step.first :]
+        # Each output frame gives its number in the segment.
+        for i, frame in enumerate(job.outputs):
+            for plane, source in zip(frame.planes, inputs[i].planes, strict=True):
+                plane[:] = source.repeat(4, 0).repeat(4, 1)
+            if self.mode == "count":
+                frame.planes[1][:] = before + i + 1
+                frame.planes[2][:] = step.last - out.stop
+        if self.mode != "forgetful":
+            self.states[step.chunk + 1] = before + len(out)
+            self.states = dict(list(self.states.items())[-2:])
+        self.done.append(step)
+
+    def failed(self, step: Step) -> None:
+        self.failures.append(step)

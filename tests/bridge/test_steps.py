@@ -1,0 +1,238 @@
+"""What the plugin asks of a worker, and what it makes of its answers."""
+
+import gc
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import pytest
+import vapoursynth as vs
+from children import STAND_IN
+
+from vs_vsr.streaming.plan import Step
+
+core = vs.core
+FRAMES = 40
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(STAND_IN)
+    import stand_in_filters
+
+    monkeypatch.setitem(sys.modules, "vs_vsr.filters", stand_in_filters)
+    monkeypatch.setattr(stand_in_filters, "workers", [])
+    return stand_in_filters
+
+
+def numbered(frames: int = FRAMES, format: int = vs.RGBS) -> vs.VideoNode:
+    """Frame n is n / 64 all over."""
+    blank = core.std.BlankClip(format=format, width=6, height=5, length=frames)
+
+    def draw(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        f = f.copy()
+        for p in range(f.format.num_planes):
+            np.asarray(f[p])[:] = n / 64
+        return f
+
+    return blank.std.ModifyFrame(blank, draw)
+
+
+def values(frame: vs.VideoFrame) -> tuple[float, ...]:
+    """The one value of each plane."""
+    planes = [np.asarray(frame[p]) for p in range(3)]
+    assert all((plane == plane[0, 0]).all() for plane in planes)
+    return tuple(float(plane[0, 0]) for plane in planes)
+
+
+def expected(n: int) -> tuple[float, float, float]:
+    """Of "count" with the stand-in's defaults: chunk 4, lookahead 2, segment 16."""
+    return n / 64, n % 16 + 1, min(2, FRAMES - 4 * (n // 4 + 1))
+
+
+def test_streaming_in_order_takes_one_step_a_chunk(stand_in: ModuleType) -> None:
+    out = core.vsr.BasicVSR(numbered(), weights="count")
+    assert (out.width, out.height, out.num_frames) == (24, 20, FRAMES)
+    assert (out.fps_num, out.fps_den) == (24, 1)
+    assert [values(frame) for frame in out.frames()] == [expected(n) for n in range(FRAMES)]
+    (worker,) = stand_in.workers
+    assert worker.done == [worker.plan.render(k) for k in range(10)]
+
+
+def test_a_seek_advances_through_the_segment_first(stand_in: ModuleType) -> None:
+    out = core.vsr.BasicVSR(numbered(), weights="count")
+    assert values(out.get_frame(30)) == expected(30)
+    (worker,) = stand_in.workers
+    plan = worker.plan
+    assert worker.done == [plan.advance(4), plan.advance(5), plan.advance(6), plan.render(7)]
+
+
+def test_steps_that_share_frames_with_the_pictures(stand_in: ModuleType) -> None:
+    # The preroll of a segment's start, and a chunk as long as the lookahead.
+    options = {"weights": "count", "chunk": 2, "lookahead": 6, "segment": 4, "preroll": 3}
+    out = core.vsr.BasicVSR(numbered(), **options)
+    for n in (23, 3, 38, 22, 0, 39):
+        assert values(out.get_frame(n))[:2] == (n / 64, n % 4 + 1)
+
+
+def test_all_at_once_from_many_threads(stand_in: ModuleType) -> None:
+    before = core.num_threads
+    core.num_threads = 8
+    try:
+        # Two states are kept for ten seeks: they throw each other's out.
+        out = core.vsr.BasicVSR(numbered(), weights="count")
+        order = np.random.default_rng(0).permutation(FRAMES).tolist()
+        futures = [out.get_frame_async(n) for n in order]
+        assert [values(f.result(60)) for f in futures] == [expected(n) for n in order]
+    finally:
+        core.num_threads = before
+
+
+@pytest.mark.parametrize("format", [vs.RGBS, vs.YUV420P8], ids=["rgb", "yuv"])
+def test_a_worker_that_fails_fails_its_chunk_alone(stand_in: ModuleType, format: int) -> None:
+    clip = core.std.BlankClip(format=format, width=8, height=8, length=FRAMES)
+    out = core.vsr.BasicVSR(clip, weights="run 2")
+    for n in (8, 11):
+        with pytest.raises(vs.Error, match=r"^BasicVSR: ValueError: the model exploded$"):
+            out.get_frame(n)
+    for n in (0, 7, 16, 39):
+        out.get_frame(n)
+    # Chunk 3 needs the state that chunk 2 leaves.
+    with pytest.raises(vs.Error, match="the model exploded"):
+        out.get_frame(12)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("next 1", "^BasicVSR: RuntimeError: no next step$"),
+        ("empty 1", r"^BasicVSR: a step must have frames within 0\.\.40, got 5\.\.5\. Report"),
+    ],
+)
+def test_a_step_that_cannot_be(stand_in: ModuleType, weights: str, message: str) -> None:
+    out = core.vsr.BasicVSR(numbered(), weights=weights)
+    with pytest.raises(vs.Error, match=message):
+        out.get_frame(5)
+    out.get_frame(0)
+
+
+def test_a_state_that_is_never_kept(stand_in: ModuleType) -> None:
+    out = core.vsr.BasicVSR(numbered(), weights="forgetful")
+    with pytest.raises(vs.Error, match=r"^BasicVSR: the state after chunk 0 must be kept"):
+        out.get_frame(5)
+    out.get_frame(0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("refuse", "BasicVSR: weights must be kind, got ''. Ask again."),
+        ("interrupt", "BasicVSR: KeyboardInterrupt: "),
+    ],
+)
+def test_creation_that_fails(stand_in: ModuleType, weights: str, message: str) -> None:
+    with pytest.raises(vs.Error) as caught:
+        core.vsr.BasicVSR(numbered(), weights=weights)
+    assert str(caught.value) == message
+
+
+def test_a_long_text_is_cut_between_characters(stand_in: ModuleType) -> None:
+    with pytest.raises(vs.Error, match=r"^BasicVSR: ValueError: ä+$"):
+        core.vsr.BasicVSR(numbered(), weights="long")
+
+
+def test_a_source_that_fails(stand_in: ModuleType) -> None:
+    clip = numbered()
+
+    def check(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        if n == 9:
+            raise OSError("no such frame")
+        return f
+
+    out = core.vsr.BasicVSR(clip.std.ModifyFrame(clip, check), weights="count")
+    with pytest.raises(vs.Error, match="no such frame"):
+        out.get_frame(13)
+    (worker,) = stand_in.workers
+    # On the way to chunk 3 it was chunk 2 that could not be read.
+    assert worker.failures == [Step(2, False, 8, 12)]
+    # Frame 9 is in the lookahead of chunk 1.
+    with pytest.raises(vs.Error, match="no such frame"):
+        out.get_frame(4)
+    assert worker.failures[1:] == [Step(1, True, 4, 10)]
+    for n in (0, 16, 39):
+        assert values(out.get_frame(n)) == expected(n)
+
+
+def test_a_matrix_that_resize_cannot_do(stand_in: ModuleType) -> None:
+    clip = core.std.BlankClip(format=vs.YUV444P10, width=8, height=8, length=4)
+    out = core.vsr.BasicVSR(clip.std.SetFrameProps(_Matrix=14))
+    with pytest.raises(
+        vs.Error, match=r"^BasicVSR: clip must have a _Matrix of 1 or 4 to 9, got 1"
+    ):
+        out.get_frame(0)
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_prefetch_reads_ahead_of_what_is_asked_for(stand_in: ModuleType) -> None:
+    read: list[int] = []
+
+    def note(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        read.append(n)
+        return f
+
+    clip = numbered()
+    plain = core.vsr.BasicVSR(clip.std.ModifyFrame(clip, note))
+    plain.get_frame(0)
+    assert max(read) == 5
+    read.clear()
+    ahead = core.vsr.BasicVSR(clip.std.ModifyFrame(clip, note), prefetch=1)
+    ahead.get_frame(0)
+    assert eventually(lambda: max(read) == 9)
+    ahead.get_frame(4)
+    assert eventually(lambda: max(read) == 13)
+    # A seek is not taken for the start of a stream.
+    ahead.get_frame(36)
+    ahead.get_frame(20)
+    time.sleep(0.1)
+    assert not {26, 27, 28, 29} & set(read)
+
+
+def test_a_clip_that_is_let_go_is_closed(stand_in: ModuleType) -> None:
+    from vs_vsr import bridge
+
+    out = core.vsr.BasicVSR(numbered(), prefetch=1)
+    futures = [out.get_frame_async(n) for n in range(12)]
+    (worker,) = stand_in.workers
+    held = ("BasicVSR", worker)
+    assert held in bridge._workers.values()
+    del out
+    for future in futures:
+        future.result(60).close()
+    del future, futures
+    gc.collect()
+    assert eventually(lambda: held not in bridge._workers.values())
+
+
+def test_the_pictures_kept_are_those_of_few_chunks(stand_in: ModuleType) -> None:
+    """Whatever is put around the carriers must not keep more pictures than they do."""
+    clip = core.std.BlankClip(format=vs.YUV444P8, width=160, height=160, length=200)
+    empty = core.used_cache_size
+    out = core.vsr.BasicVSR(clip, chunk=4, lookahead=0)
+    out.std.SetVideoCache(mode=0)
+    peak = 0
+    for n in range(200):
+        out.get_frame(n).close()
+        peak = max(peak, core.used_cache_size - empty)
+    picture = 3 * 4 * 640 * 640
+    # Two carriers and the one in the making; input frames are a sixteenth of a picture.
+    assert peak < 15 * picture
