@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from vs_vsr.bridge import ClipInfo, Job, Spec
-from vs_vsr.errors import ArgumentError, BridgeError
+from vs_vsr.errors import ArgumentError, BridgeError, DeviceError
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.options import Options, Precision
 from vs_vsr.streaming.plan import Step
@@ -77,9 +77,11 @@ def create(
         width=network.scale * clip.width,
         height=network.scale * clip.height,
         num_frames=clip.num_frames,
-        chunk=plan.chunk,
+        chunk=min(plan.chunk, plan.frames),
         # What one chunk reads and the next one reads again, and the frames fetched ahead.
-        cache_frames=plan.chunk * (1 + options.prefetch) + 2 * plan.lookahead + plan.preroll,
+        cache_frames=min(
+            plan.chunk * (1 + options.prefetch) + 2 * plan.lookahead + plan.preroll, plan.frames
+        ),
         matrix=options.matrix,
         prefetch=options.prefetch,
         fps_num=clip.fps_num,
@@ -87,14 +89,16 @@ def create(
         message=options.message,
     )
     parts = tiles(clip.height, clip.width, options.tile, options.overlap, network.scale)
-    return spec, StreamWorker(Runner(model, plan, options.scenes, parts), options.device)
+    runner = Runner(model, plan, options.scenes, parts)
+    return spec, StreamWorker(function, runner, options.device)
 
 
 class StreamWorker:
     """One filter's side of the bridge: frames to tensors, the runner, and back."""
 
-    def __init__(self, runner: Runner, device: torch.device) -> None:
-        """Run `runner` on `device`."""
+    def __init__(self, function: str, runner: Runner, device: torch.device) -> None:
+        """Run `runner` on `device` for the filter `function`."""
+        self._function = function
         self._runner = runner
         self._device = device
         with _build_lock:
@@ -108,7 +112,13 @@ class StreamWorker:
 
     def run(self, job: Job) -> None:
         """Do the step of `job` on its frames."""
-        self._thread.submit(self._run, job).result()
+        try:
+            self._thread.submit(self._run, job).result()
+        except (torch.OutOfMemoryError, MemoryError) as e:
+            raise DeviceError(
+                f"{self._function}: device must have the memory for a chunk, got {e} on "
+                f"{self._device}. Use a smaller chunk, or tile=256."
+            ) from e
 
     def _run(self, job: Job) -> None:
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]

@@ -9,6 +9,8 @@ import torch
 import vapoursynth as vs
 from conftest import small_checkpoint
 
+from vs_vsr.streaming.runner import Runner
+
 core = vs.core
 
 
@@ -69,6 +71,26 @@ def test_an_argument_that_breaks_its_rule(
 def test_whole_clip_mode_of_a_clip_too_long_for_the_memory(weights: str) -> None:
     with pytest.raises(vs.Error, match=r"BasicVSR: chunk must be at least 1 for a clip whose pict"):
         core.vsr.BasicVSR(blank(length=2**31 - 1), weights=weights, chunk=0)
+
+
+@pytest.mark.parametrize("name", ["chunk", "lookahead", "preroll"])
+def test_numbers_beyond_any_clip_mean_all_of_it(weights: str, name: str) -> None:
+    want = core.vsr.BasicVSR(blank(), weights=weights, chunk=6).get_frame(5)
+    got = core.vsr.BasicVSR(blank(), weights=weights, **{"chunk": 6, name: 2**40}).get_frame(5)
+    assert [bytes(p) for p in got.readchunks()] == [bytes(p) for p in want.readchunks()]
+
+
+def test_a_device_without_the_memory(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    clip = core.vsr.BasicVSR(blank(), weights=weights, device="cpu")
+    monkeypatch.setattr(Runner, "run", full)
+    message = r"^BasicVSR: device must have the memory .*got CUDA out of memory on cpu\. Use a smal"
+    with pytest.raises(vs.Error, match=message):
+        clip.get_frame(0)
+    monkeypatch.undo()
+    clip.get_frame(0)
 
 
 @pytest.mark.parametrize("arguments", [{"varsize": True}, {"varformat": True}])

@@ -9,7 +9,7 @@ from conftest import drifting, small_network
 from torch import Tensor, nn
 
 from vs_vsr.errors import ShapeError
-from vs_vsr.models import layers
+from vs_vsr.models import layers, sampling
 from vs_vsr.models.layers import InputConvBlocks, Upsampler, convolve
 from vs_vsr.models.sampling import flow_warp
 
@@ -26,12 +26,23 @@ def plain_warp(x: Tensor, flow: Tensor, padding: str) -> Tensor:
 @pytest.mark.parametrize("padding", ["zeros", "border"])
 @pytest.mark.parametrize("reach", [0.0, 2.5, 400.0])
 @pytest.mark.parametrize("size", [(2, 5, 13, 17), (1, 3, 2, 40)])
-def test_warp(padding: Literal["zeros", "border"], reach: float, size: tuple[int, ...]) -> None:
+def test_warp(
+    padding: Literal["zeros", "border"],
+    reach: float,
+    size: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x = torch.randn(size)
     flow = reach * torch.randn(size[0], 2, *size[2:])
     flow[..., 0, 0] = torch.tensor([1e9, -1e9])
-    got = flow_warp(x, flow, padding=padding)
-    torch.testing.assert_close(got, plain_warp(x, flow, padding), atol=2e-4, rtol=0)
+    want = plain_warp(x, flow, padding)
+    torch.testing.assert_close(flow_warp(x, flow, padding=padding), want, atol=2e-4, rtol=0)
+    # What other devices run.
+    monkeypatch.setattr(sampling, "_warp_rows", sampling._warp_grid)
+    torch.testing.assert_close(flow_warp(x, flow, padding=padding), want, atol=2e-4, rtol=0)
+    half = flow_warp(x.half(), flow, padding=padding)
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(half.float(), want, atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("activation", ["none", "relu", "leaky_relu"])

@@ -23,17 +23,23 @@ def flow_warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = 
     Source: BasicVSR, arXiv:2012.02181; as grid_sample with align_corners=True.
     """
     height, width = x.shape[-2:]
-    # Positions stay float32: in half precision they would be off by whole pixels in a large frame.
+    # Positions stay float32: in half precision they would be off by pixels in a large frame.
     flow = flow.float()
     column = flow[:, 0] + torch.arange(width, device=x.device, dtype=torch.float32)
     row = flow[:, 1] + torch.arange(height, device=x.device, dtype=torch.float32)[:, None]
-    if x.device.type == "cpu":
-        return _warp_rows(x, row, column, border=padding == "border")
+    warp = _warp_rows if x.device.type == "cpu" else _warp_grid
+    return warp(x, row, column, border=padding == "border")
+
+
+def _warp_grid(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tensor:
+    """Warp by grid_sample, in float32: it takes the positions only in the dtype of `x`."""
+    height, width = x.shape[-2:]
     grid = torch.stack(
         (2 * column / max(width - 1, 1) - 1, 2 * row / max(height - 1, 1) - 1), dim=-1
     )
-    y = F.grid_sample(x, grid.to(x.dtype), padding_mode=padding, align_corners=True)
-    return y.contiguous(memory_format=torch.channels_last)
+    padding = "border" if border else "zeros"
+    y = F.grid_sample(x.float(), grid, padding_mode=padding, align_corners=True)
+    return y.to(x.dtype, memory_format=torch.channels_last)
 
 
 def _warp_rows(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tensor:
