@@ -91,7 +91,7 @@ def test_safetensors_are_known_by_their_content(tmp_path: Path) -> None:
         assert_small_network(load_model(tmp_path / name))
 
 
-@pytest.mark.parametrize(("channels", "blocks"), [(8, 1), (24, 3)])
+@pytest.mark.parametrize(("channels", "blocks"), [(8, 1), (16, 0), (24, 3)])
 def test_sizes_are_read_from_shapes(channels: int, blocks: int, tmp_path: Path) -> None:
     model = build(small_network(channels, blocks).state_dict(), tmp_path)
     assert model.fusion.weight.shape == (channels, 2 * channels, 1, 1)
@@ -174,6 +174,8 @@ def broken(state: State, how: str) -> State:
         del state["forward_trunk.main.2.1.conv2.bias"]
     elif how == "left over":
         state["backward_trunk.main.2.99999999.conv3.weight"] = OTHER
+    elif how == "left over alone":
+        state["fusion.gain"] = OTHER
     elif how == "shape":
         state["fusion.bias"] = torch.ones(17)
     elif how == "no trunk":
@@ -188,6 +190,7 @@ def broken(state: State, how: str) -> State:
     [
         ("missing", r"forward_trunk\.main\.2\.1\.conv2\.bias missing"),
         ("left over", r"backward_trunk\.main\.2\.99999999\.conv3\.weight left over"),
+        ("left over alone", r"with fusion\.gain left over\. Choose"),
         ("shape", r"fusion\.bias \(17,\) for \(16,\) of another shape"),
         ("no trunk", r"backward_trunk\.main\.0\.weight missing"),
         ("twice", r"upsampler\.upconv1\.weight given twice"),

@@ -98,7 +98,7 @@ def test_a_file_is_hashed_again_only_when_it_changes(
     assert read == [path]
     path.write_bytes(b"x" * len(DATA))
     os.utime(path, ns=(1, 1))
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match=r"got a damaged small\.pth"):
         store.find("small")
     assert read == [path, path]
 
