@@ -12,7 +12,7 @@ fi
 source=$1 out=$2
 shift 2
 here=$(dirname "$0")
-part=$out.part.mkv
+part=${out%.*}.part.${out##*.}
 failed=$(mktemp)
 trap 'rm -f "$failed" "$part"' EXIT
 

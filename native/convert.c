@@ -42,7 +42,8 @@ static VSFrame *changed(const In *in, const VSFrame *frame, int matrix, VSCore *
     /* The alpha plane is a frame of the old size. */
     vsapi->mapDeleteKey(props, "_Alpha");
     if (!in->comes_back) return own;
-    if (matrix >= 0) vsapi->mapSetInt(props, "_Matrix", matrix, maReplace);
+    /* Integer RGB may come with the matrix of the YUV that it was; resize would refuse it. */
+    vsapi->mapSetInt(props, "_Matrix", matrix >= 0 ? matrix : MATRIX_RGB, maReplace);
     vsapi->mapSetInt(props, KEPT_MATRIX, matrix, maReplace);
     vsapi->mapSetInt(props, KEPT_RANGE, property(props, "_Range", -1, vsapi), maReplace);
     vsapi->mapSetInt(props, KEPT_CHROMA, property(props, "_ChromaLocation", -1, vsapi), maReplace);

@@ -18,6 +18,8 @@
 
 /* Carriers kept: the chunk being handed out and the one after it. */
 enum { CARRIERS = 2 };
+/* What full-size pictures may take in a cache that the core does not shrink. */
+static const int64_t CACHE_BYTES = (int64_t)2 << 30;
 static const char *const FRAMES = "frames";
 
 /* ---- the handshake with Python, once a process ---- */
@@ -404,7 +406,9 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, 
     VSCoreInfo machine;
     vsapi->getCoreInfo(core, &machine);
     vsapi->setCacheMode(node, again ? cmForceEnable : cmForceDisable);
-    if (again) vsapi->setCacheOptions(node, 1, chunk > machine.numThreads ? chunk : machine.numThreads, 0);
+    int64_t fitting = CACHE_BYTES / ((int64_t)info->width * info->height * 3 * info->format.bytesPerSample);
+    int frames = machine.numThreads < fitting ? machine.numThreads : (int)fitting;
+    if (again) vsapi->setCacheOptions(node, 1, chunk > frames ? chunk : frames, 0);
     return node;
 }
 

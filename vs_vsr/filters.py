@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -122,7 +121,7 @@ class StreamWorker:
 
     def _run(self, job: Job) -> None:
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
-        with _precise(self._device), torch.inference_mode():
+        with torch.inference_mode():
             frames = [host.upload(frame.planes, self._device) for frame in job.inputs]
             planes = [frame.planes for frame in job.outputs]
             with host.writing(planes, self._device) as out:
@@ -139,6 +138,11 @@ def _model(options: Options) -> BasicVSR:
     """The network of these options, built once for the process."""
     path = store.find(options.weights, options.function)
     key = (path, path.stat().st_mtime_ns, options.device, options.dtype)
+    if options.device.type == "cuda":
+        # For the process, as threads of several devices share it: float32 convolutions in float32,
+        # and the same algorithm every time.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
     with _build_lock:
         model = _built.get(key)
         if model is None:
@@ -149,16 +153,6 @@ def _model(options: Options) -> BasicVSR:
                 parameter.data = parameter.data.to(options.dtype)
             _built[key] = model
     return model
-
-
-def _precise(device: torch.device) -> AbstractContextManager[None]:
-    """On CUDA: float32 convolutions in float32, and the same algorithm every time."""
-    if device.type != "cuda":
-        return nullcontext()
-    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    return flags
 
 
 def basicvsr(
@@ -194,7 +188,8 @@ def basicvsr(
             chunks. A seek computes from the segment's start.
         preroll: Frames before a segment that warm its state up, default 10.
         tile: Side in pixels of the spatial tiles, at least 64; 0, the default, is whole frames.
-        overlap: Pixels that neighbouring tiles share and fade over, default 32.
+        overlap: Pixels that neighbouring tiles share and fade over, default 32, or a quarter of
+            `tile` where that is less.
         scenes: Where the state stops: at the frames' own marks ("props", the default:
             `_SceneChangePrev` and `_SceneChangeNext`), at cuts found in the pictures
             ("detect"), or nowhere ("off").

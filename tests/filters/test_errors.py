@@ -181,6 +181,20 @@ def test_a_frame_that_fails_in_the_source(weights: str, seek: bool) -> None:
         clip.get_frame(9)
 
 
+@pytest.mark.parametrize("seek", [False, True])
+def test_a_frame_that_fails_in_the_preroll_of_a_segment(weights: str, seek: bool) -> None:
+    clip = core.vsr.BasicVSR(
+        _failing({7}), weights=weights, chunk=4, lookahead=0, segment=8, preroll=3
+    )
+    if not seek:
+        clip.get_frame(0)
+    # The segment's start needs frame 7 once; then it does without.
+    with pytest.raises(vs.Error, match="the disk has no frame 7"):
+        clip.get_frame(8)
+    for n in (8, 12, 16, 23):
+        clip.get_frame(n)
+
+
 def test_a_frame_that_failed_once(weights: str) -> None:
     bad = {9}
     clip = core.vsr.BasicVSR(_failing(bad), weights=weights, chunk=4, lookahead=1, segment=24)

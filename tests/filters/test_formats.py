@@ -80,6 +80,13 @@ def test_matrix_and_range_of_each_frame_are_kept(weights: str, matrix: int, full
             assert abs(int(np.asarray(got[p])[3, 3]) - int(np.asarray(want[p])[0, 0])) <= 1
 
 
+def test_rgb_that_still_carries_the_matrix_of_its_yuv(weights: str) -> None:
+    clip = flat(vs.RGB24).std.SetFrameProps(_Matrix=1)
+    frame = core.vsr.BasicVSR(clip, weights=weights, precision="fp32").get_frame(0)
+    assert frame.props["_Matrix"] == 0
+    assert abs(int(np.asarray(frame[1])[3, 3]) - int(np.asarray(clip.get_frame(0)[1])[0, 0])) <= 1
+
+
 @pytest.mark.parametrize(
     ("width", "height", "arguments", "matrix"),
     [

@@ -32,6 +32,8 @@ class Runner:
         self._states = StateCache()
         # Chunks that the source could not give: what follows in the segment starts cold after them.
         self._broken: set[int] = set()
+        # Segment starts whose preroll may be what the source could not give.
+        self._no_preroll: set[int] = set()
 
     def next(self, chunk: int) -> Step:
         """What to run now on the way to the pictures of `chunk`."""
@@ -66,16 +68,22 @@ class Runner:
         early = {t for t in found if t < warm_up}
         late = {t - warm_up for t in found if t >= warm_up}
         states = []
+        # Tiles are summed up in float32 and rounded once.
+        sums = out if len(self._tiles) == 1 else [_zeros(planes) for planes in out]
         for i, tile in enumerate(self._tiles):
             crops = [tile.crop(frame) for frame in frames]
             state = None if carried is None else carried.states[i]
             state = self._model.advance(crops[:warm_up], state, cuts=early)
             if step.render:
-                state = self._render(tile, crops[warm_up:], state, out, late)
+                state = self._render(tile, crops[warm_up:], state, sums, late)
             else:
                 state = self._model.advance(crops[warm_up:], state, cuts=late)
             if state is not None:
                 states.append(state)
+        if sums is not out:
+            for planes, total in zip(out, sums, strict=True):
+                for plane, part in zip(planes, total, strict=True):
+                    plane.copy_(part)
         last = warm_up + length - 1
         self._states.put(step.chunk + 1, Carried(frames[last], marks[last], tuple(states)))
         self._mend(step.chunk)
@@ -83,6 +91,8 @@ class Runner:
     def failed(self, step: Step) -> None:
         """Take note that the source could not give the frames of `step`."""
         self._broken.add(step.chunk)
+        if step.first < self._plan.output(step.chunk).start:
+            self._no_preroll.add(step.chunk)
 
     def _render(
         self,
@@ -100,18 +110,18 @@ class Runner:
         state = self._model.render(frames, state, [p.unbind() for p in pictures], cuts=found)
         for planes, picture in zip(out, pictures, strict=True):
             for plane, part in zip(planes, picture, strict=True):
-                if tile is self._tiles[0]:
-                    plane.zero_()
                 tile.add(part, plane, scale)
         return state
 
     def _start(self, chunk: int) -> int:
         """The chunk where the forward state that reaches `chunk` begins."""
         first = self._plan.segment_start(chunk)
-        return max([first, *(k + 1 for k in self._broken if first <= k < chunk)])
+        return max([first, *(k + 1 for k in tuple(self._broken) if first <= k < chunk)])
 
     def _is_cold(self, chunk: int) -> bool:
-        """Whether `chunk` must not look back: the chunk before it cannot be had."""
+        """Whether `chunk` must not look back at frames that cannot be had."""
+        if chunk == self._plan.segment_start(chunk):
+            return chunk in self._no_preroll
         return chunk - 1 in self._broken
 
     def _mend(self, chunk: int) -> None:
@@ -120,3 +130,7 @@ class Runner:
             self._broken.discard(chunk)
             size = self._plan.segment // self._plan.chunk
             self._states.drop(range(chunk + 2, self._plan.segment_start(chunk) + size + 1))
+
+
+def _zeros(planes: Planes) -> Planes:
+    return [torch.zeros_like(plane, dtype=torch.float32) for plane in planes]

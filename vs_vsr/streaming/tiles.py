@@ -49,14 +49,14 @@ def tiles(height: int, width: int, size: int, overlap: int, scale: int) -> list[
 
 def _spans(length: int, size: int, overlap: int, scale: int) -> list[tuple[slice, Tensor]]:
     if not size or size >= length:
-        return [(slice(0, length), torch.ones(scale * length))]
+        return [(slice(0, length), _ones(scale * length))]
     count = -(-(length - overlap) // (size - overlap))
     starts = [i * (length - size) // (count - 1) for i in range(count)]
     shared = [scale * (a + size - b) for a, b in pairwise(starts)]
-    total = torch.zeros(scale * length)
+    total = 0 * _ones(scale * length)
     weights = []
     for start, fade_in, fade_out in zip(starts, [0, *shared], [*shared, 0], strict=True):
-        weight = torch.ones(scale * size)
+        weight = _ones(scale * size)
         weight[:fade_in] *= _ramp(fade_in)
         weight[scale * size - fade_out :] *= _ramp(fade_out).flip(0)
         total[scale * start : scale * (start + size)] += weight
@@ -67,5 +67,9 @@ def _spans(length: int, size: int, overlap: int, scale: int) -> list[tuple[slice
     ]
 
 
+def _ones(length: int) -> Tensor:
+    return torch.ones(length, dtype=torch.float32)
+
+
 def _ramp(length: int) -> Tensor:
-    return (torch.arange(length) + 0.5) / max(length, 1)
+    return (torch.arange(length, dtype=torch.float32) + 0.5) / max(length, 1)

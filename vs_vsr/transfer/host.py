@@ -29,7 +29,7 @@ def upload(planes: Sequence[Array], device: torch.device) -> Tensor:
     Returns:
         (1, 3, H, W), float32, clamped to [0, 1]; a NaN becomes 0.
     """
-    frame = torch.empty(1, 3, *planes[0].shape)
+    frame = torch.empty(1, 3, *planes[0].shape, dtype=torch.float32)
     for target, plane in zip(frame[0].numpy(), planes, strict=True):
         # In this order fmax gives the number where the other side is NaN.
         np.fmax(plane, 0, out=target)
