@@ -35,12 +35,9 @@ def side_by_side(source: Path, result: Path, picture: Path) -> None:
     high = core.bs.VideoSource(str(result), cachemode=0)
     n = len(low) // 2
     bicubic = as_picture(low, n).resize((high.width, high.height), Image.Resampling.BICUBIC)
-    # The result is BT.709 by the script, whatever its size.
-    frame = high.resize.Bicubic(format=vs.RGB24, matrix_in=vs.MATRIX_BT709).get_frame(n)
-    upscaled = Image.fromarray(np.dstack([np.asarray(frame[i]) for i in range(3)]))
     both = Image.new("RGB", (2 * high.width, high.height))
     both.paste(bicubic, (0, 0))
-    both.paste(upscaled, (high.width, 0))
+    both.paste(as_picture(high, n), (high.width, 0))
     both.save(picture)
 
 
