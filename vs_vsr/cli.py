@@ -140,5 +140,5 @@ def _filters() -> str:
 
 
 def _tell(*lines: str) -> None:
-    # stdout only here: a command line, never imported by the plugin.
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    text = "".join(f"{line}\n" for line in lines)
+    sys.stdout.write(text)  # stdout only here: a command line, never imported by the plugin

@@ -121,11 +121,10 @@ class StreamWorker:
 
     def _run(self, job: Job) -> None:
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
-        with torch.inference_mode():
-            frames = [host.upload(frame.planes, self._device) for frame in job.inputs]
-            planes = [frame.planes for frame in job.outputs]
-            with host.writing(planes, self._device) as out:
-                self._runner.run(job.step, frames, marks, out)
+        frames = [host.upload(frame.planes, self._device) for frame in job.inputs]
+        planes = [frame.planes for frame in job.outputs]
+        with host.writing(planes, self._device) as out:
+            self._runner.run(job.step, frames, marks, out)
         del frames, out
         host.give_back()
 

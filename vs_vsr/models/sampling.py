@@ -45,8 +45,8 @@ def _warp_grid(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tenso
 def _warp_rows(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tensor:
     """Warp on a CPU: each output pixel is a weighted sum of four pixels of a table (B*H*W, C).
 
-    That is what embedding_bag computes. It reads and writes channels_last, and took a fiftieth of
-    the time of grid_sample with its two changes of layout (64 channels of bfloat16, 320x180).
+    That is what embedding_bag computes, and it reads and writes channels_last: 2.9 ms in all where
+    grid_sample with its changes of layout took 16 (64 channels of bfloat16, 320x180).
     """
     b, c, height, width = x.shape
     if border:
