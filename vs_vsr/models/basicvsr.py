@@ -1,29 +1,17 @@
 """BasicVSR: two recurrent branches, one each way through the clip (arXiv:2012.02181)."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vs_vsr.errors import ShapeError
-from vs_vsr.models.layers import InputConvBlocks, Planes, Upsampler, convolve
-from vs_vsr.models.sampling import flow_warp
+from vs_vsr.models.layers import InputConvBlocks, Planes, Upsampler, convolve, enlarged
+from vs_vsr.models.recurrent import ForwardState, backward_flows, forward_flows, moved
 from vs_vsr.models.spynet import SPyNet
+from vs_vsr.models.stretch import Stretch, shots
 
-__all__ = ["BasicVSR", "ForwardState"]
-
-
-@dataclass(frozen=True)
-class ForwardState:
-    """What the forward branch carries from one frame to the next."""
-
-    frame: Tensor
-    """The last frame seen, (B, 3, H, W), float32."""
-    feature: Tensor
-    """Its forward feature, (B, C, H, W)."""
+__all__ = ["BasicVSR"]
 
 
 class BasicVSR(nn.Module):
@@ -111,16 +99,13 @@ class BasicVSR(nn.Module):
             The state after the chunk.
         """
         past = self._backward_features(frames, cuts, len(out))
-        flows = self._forward_flows(frames[: len(out)], state, cuts)
+        flows = forward_flows(self.spynet, frames[: len(out)], state, cuts)
         for i, (planes, flow) in enumerate(zip(out, flows, strict=True)):
             state = self._step(frames[i], state, flow)
             # A backward feature is done with once its frame is out.
             features = torch.cat((past.pop(), state.feature), dim=1)
             features = convolve(features, self.fusion.weight, self.fusion.bias, "leaky_relu")
-            base = F.interpolate(
-                frames[i], scale_factor=self.scale, mode="bilinear", align_corners=False
-            )
-            self.upsampler(features, base, planes)
+            self.upsampler(features, enlarged(frames[i], self.scale), planes)
         if state is None:
             raise ShapeError("BasicVSR: frames must hold at least one frame, got none. Pass one.")
         return state
@@ -142,12 +127,38 @@ class BasicVSR(nn.Module):
         Returns:
             The state after the last frame; `state` itself where there are none.
         """
-        for frame, flow in zip(frames, self._forward_flows(frames, state, cuts), strict=True):
+        flows = forward_flows(self.spynet, frames, state, cuts)
+        for frame, flow in zip(frames, flows, strict=True):
             state = self._step(frame, state, flow)
         return state
 
+    def step(
+        self,
+        frames: Sequence[Tensor],
+        stretch: Stretch,
+        state: ForwardState | None,
+        out: Sequence[Planes] | None,
+    ) -> ForwardState | None:
+        """Do the next piece of a stream: carry the state over a stretch, and make its pictures.
+
+        Args:
+            frames: Those of the stretch, each (1, 3, H, W), RGB, [0, 1], float32.
+            stretch: Which frames they are.
+            state: What the step before returned; None starts cold.
+            out: Where the pictures of its own frames go; None makes none.
+
+        Returns:
+            The state after its own frames, to the same bits with pictures and without.
+        """
+        start, stop = stretch.own.start, stretch.own.stop
+        state = self.advance(frames[:start], state, cuts=stretch.cuts)
+        cuts = {cut - start for cut in stretch.cuts if cut >= start}
+        if out is None:
+            return self.advance(frames[start:stop], state, cuts=cuts)
+        return self.render(frames[start:], state, out, cuts=cuts)
+
     def _step(self, frame: Tensor, state: ForwardState | None, flow: Tensor | None) -> ForwardState:
-        before = None if state is None or flow is None else state.feature
+        before = None if state is None else state.feature
         return ForwardState(frame, self._propagate(self.forward_trunk, frame, before, flow))
 
     def _backward_features(
@@ -155,61 +166,26 @@ class BasicVSR(nn.Module):
     ) -> list[Tensor]:
         """Backward features of the first `keep` frames, the last of them first."""
         features = []
-        for first, last in reversed(_shots(len(frames), cuts)):
-            if first >= keep:
+        for shot in reversed(shots(range(len(frames)), cuts)):
+            if shot.start >= keep:
                 continue
-            shot = frames[first:last]
-            flows = self._flows(shot[:-1], shot[1:])
-            feature = self._propagate(self.backward_trunk, shot[-1])
-            if last <= keep:
-                features.append(feature)
-            for i in reversed(range(len(shot) - 1)):
-                feature = self._propagate(self.backward_trunk, shot[i], feature, flows[i])
-                if first + i < keep:
+            feature = None
+            flows = backward_flows(self.spynet, frames[shot.start : shot.stop])
+            for i in reversed(shot):
+                feature = self._propagate(self.backward_trunk, frames[i], feature, flows.pop())
+                if i < keep:
                     features.append(feature)
         return features
-
-    def _forward_flows(
-        self, frames: Sequence[Tensor], state: ForwardState | None, cuts: Collection[int]
-    ) -> list[Tensor | None]:
-        """Flow from each frame to the one before it; None where the forward branch starts cold."""
-        flows: list[Tensor | None] = []
-        for first, last in _shots(len(frames), cuts):
-            shot = list(frames[first:last])
-            if first == 0 and state is not None and 0 not in cuts:
-                shot.insert(0, state.frame)
-            else:
-                flows.append(None)
-            flows += self._flows(shot[1:], shot[:-1])
-        return flows
-
-    def _flows(self, reference: Sequence[Tensor], supporting: Sequence[Tensor]) -> list[Tensor]:
-        """Flow of each pair, (B, 2, H, W)."""
-        if not reference:
-            return []
-        flows: Tensor = self.spynet(torch.cat(list(reference)), torch.cat(list(supporting)))
-        return list(flows.split(len(reference[0])))
 
     def _propagate(
         self,
         trunk: InputConvBlocks,
         frame: Tensor,
-        feature: Tensor | None = None,
-        flow: Tensor | None = None,
+        feature: Tensor | None,
+        flow: Tensor | None,
     ) -> Tensor:
         """One step of a branch: the neighbour's feature, moved by `flow`, and this frame."""
         frame = frame.to(self.fusion.weight.dtype)
-        if feature is None or flow is None:
-            b, _, h, w = frame.shape
-            feature = frame.new_zeros(b, self.channels, h, w)
-        else:
-            feature = flow_warp(feature, flow)
-        x = torch.cat((frame, feature), dim=1)
+        x = torch.cat((frame, moved(feature, flow, frame, self.channels)), dim=1)
         out: Tensor = trunk(x.contiguous(memory_format=torch.channels_last))
         return out
-
-
-def _shots(count: int, cuts: Collection[int]) -> list[tuple[int, int]]:
-    """Split frames 0..count at the cuts: half-open runs, none of them empty."""
-    borders = [0, *sorted(cut for cut in set(cuts) if 0 < cut < count), count]
-    return [(i, j) for i, j in pairwise(borders) if i < j]

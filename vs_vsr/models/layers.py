@@ -8,7 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Activation", "InputConvBlocks", "Planes", "ResidualBlock", "Upsampler", "convolve"]
+__all__ = [
+    "Activation",
+    "Conv",
+    "InputConvBlocks",
+    "Planes",
+    "ResidualBlock",
+    "Upsampler",
+    "convolve",
+    "enlarged",
+]
 
 Activation = Literal["none", "relu", "leaky_relu"]
 
@@ -43,8 +52,9 @@ def convolve(
     activation: Activation = "none",
     *,
     padding: tuple[int, int] | None = None,
+    stride: int = 1,
 ) -> Tensor:
-    """Convolve with stride 1 and apply the activation in the same pass where that can be had.
+    """Convolve and apply the activation in the same pass where that can be had.
 
     Args:
         x: Features, (B, C, H, W); channels_last is the fast layout.
@@ -52,19 +62,20 @@ def convolve(
         bias: (D,).
         activation: What follows the convolution; the leaky slope is 0.1.
         padding: Zeros added at top and bottom, left and right; by default the size stays.
+        stride: Every how many pixels there is an output, both ways.
 
     Returns:
-        (B, D, H, W) for the default padding, in the dtype of `x`.
+        (B, D, H, W) for the default padding and stride, in the dtype of `x`.
     """
     if padding is None:
         padding = (weight.shape[2] // 2, weight.shape[3] // 2)
     if _can_fuse(x, weight):
         scalars = [_LEAKY_SLOPE] if activation == "leaky_relu" else []
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, weight, bias, padding, [1, 1], [1, 1], 1, activation, scalars, None
+            x, weight, bias, padding, [stride, stride], [1, 1], 1, activation, scalars, None
         )
         return fused
-    y = F.conv2d(x, weight, bias, padding=padding)
+    y = F.conv2d(x, weight, bias, stride, padding)
     if activation == "relu":
         return y.relu_() if not y.requires_grad else y.relu()
     if activation == "leaky_relu":
@@ -80,6 +91,33 @@ def _convolve_add(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None)
         )
         return added
     return total + F.conv2d(x, weight, bias, padding=1)
+
+
+class Conv(nn.Conv2d):
+    """A convolution that keeps the size but for its stride, and the activation after it."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        size: int = 3,
+        activation: Activation = "none",
+        *,
+        stride: int = 1,
+    ) -> None:
+        """Make a convolution of size x size."""
+        super().__init__(in_channels, channels, size, stride, size // 2)
+        self.activation: Activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (B, in_channels, H, W) into (B, channels, H/stride, W/stride)."""
+        stride = int(self.stride[0])
+        return convolve(x, self.weight, self.bias, self.activation, stride=stride)
+
+
+def enlarged(x: Tensor, scale: int = 2) -> Tensor:
+    """(B, C, H, W) bilinearly at `scale` times the size, corners not aligned."""
+    return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
 class ResidualBlock(nn.Module):
@@ -140,7 +178,8 @@ class Upsampler(nn.Module):
         Args:
             features: (B, C, H, W).
             base: What the network's picture is added to, (B, 3, 4*H, 4*W).
-            out: The planes R, G, B that are written, each (B, 4*H, 4*W).
+            out: The planes R, G, B that are written, each (B, 4*H, 4*W), or less: then what lies
+                beyond their right and bottom is left out.
         """
         height, width = features.shape[-2:]
         budget = _STRIP_BYTES.get(features.device.type, _STRIP_BYTES_DEFAULT)
@@ -156,9 +195,11 @@ class Upsampler(nn.Module):
             x = convolve(x, self.conv_hr.weight, self.conv_hr.bias, "leaky_relu", padding=(0, 1))
             _blank_outside(x, 4 * top - 1, 4 * height)
             x = convolve(x, self.conv_last.weight, self.conv_last.bias, padding=(0, 1))
-            strip = slice(4 * top, 4 * bottom)
+            strip = slice(4 * top, min(4 * bottom, out[0].shape[-2]))
             for channel, plane in enumerate(out):
-                torch.add(base[:, channel, strip], x[:, channel], out=plane[:, strip])
+                target = plane[:, strip]
+                _, h, w = target.shape
+                torch.add(base[:, channel, strip, :w], x[:, channel, :h, :w], out=target)
 
 
 def _by_position(conv: nn.Conv2d) -> tuple[Tensor, Tensor | None]:

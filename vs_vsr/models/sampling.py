@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["flow_warp"]
+__all__ = ["flow_warp", "nearest4_warp"]
 
 
 def flow_warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
@@ -75,3 +75,35 @@ def _warp_rows(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tenso
         mode="sum",
     )
     return y.view(b, height, width, c).permute(0, 3, 1, 2)
+
+
+def nearest4_warp(x: Tensor, flow: Tensor) -> Tensor:
+    """Read `x` at the four pixels around where `flow` points, unweighted.
+
+    A flow that is a rounding error away from a whole number reads other pixels: this is not
+    continuous, so positions are float32 and flow is added to the pixel's place before rounding.
+
+    Args:
+        x: Frames, (B, C, H, W), floating point.
+        flow: Displacement in pixels of `x`, (B, 2, H, W); channel 0 is dx (right), 1 is dy (down).
+
+    Returns:
+        (B, 4*C, H, W), with the dtype and device of `x`, channels_last: the pixels left above, left
+        below, right above and right below, zeros for those outside `x`.
+
+    Source: VRT, arXiv:2201.12288.
+    """
+    b, c, height, width = x.shape
+    flow = flow.float()
+    column = flow[:, 0] + torch.arange(width, device=x.device, dtype=torch.float32)
+    row = flow[:, 1] + torch.arange(height, device=x.device, dtype=torch.float32)[:, None]
+    columns = torch.stack((column.floor(), column.ceil()), dim=-1)[..., :, None]
+    rows = torch.stack((row.floor(), row.ceil()), dim=-1)[..., None, :]
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    index = rows.clamp(0, height - 1).long() * width + columns.clamp(0, width - 1).long()
+    if b > 1:
+        pictures = torch.arange(b, device=x.device)
+        index += height * width * pictures[:, None, None, None, None]
+    pixels = x.permute(0, 2, 3, 1).reshape(-1, c)
+    y = pixels[index.flatten()] * inside.view(-1, 1)  # (B*H*W*4, C)
+    return y.view(b, height, width, 4 * c).permute(0, 3, 1, 2)

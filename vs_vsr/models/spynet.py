@@ -63,21 +63,37 @@ class SPyNet(nn.Module):
         Returns:
             (B, 2, H, W), float32, in pixels: dx, dy. Warping `supporting` by it aligns it.
         """
+        return self.scales(reference, supporting, 1)[0]
+
+    def scales(self, reference: Tensor, supporting: Tensor, count: int) -> list[Tensor]:
+        """Find the flow at the full size, half of it, a quarter and so on.
+
+        Args:
+            reference: (B, 3, H, W), RGB, [0, 1], float32.
+            supporting: The same shape; B may be 0.
+            count: How many sizes, 1 to 6.
+
+        Returns:
+            For size k (B, 2, H >> k, W >> k), float32, in pixels of that size.
+        """
         b, _, height, width = reference.shape
         # The sizes every level divides evenly.
         h32, w32 = -(-height // 32) * 32, -(-width // 32) * 32
+        sizes = [(height >> k, width >> k) for k in range(count)]
         if not b:
-            return reference.new_zeros(0, 2, height, width)
+            return [reference.new_zeros(0, 2, *size) for size in sizes]
         group = max(1, _GROUP_PIXELS // (h32 * w32))
-        flows = [
-            self._flow(*(self._normalised(x, (h32, w32)) for x in pair))
+        groups = [
+            self._flows(*(self._normalised(x, (h32, w32)) for x in pair))[: -count - 1 : -1]
             for pair in zip(reference.split(group), supporting.split(group), strict=True)
         ]
-        flow = torch.cat(flows)
-        if (h32, w32) != (height, width):
-            flow = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
-            flow *= flow.new_tensor((width / w32, height / h32)).view(1, 2, 1, 1)
-        return flow
+        flows = [torch.cat(level) for level in zip(*groups, strict=True)]
+        for k, (h, w) in enumerate(sizes):
+            if (h, w) != (h32 >> k, w32 >> k):
+                flow = F.interpolate(flows[k], (h, w), mode="bilinear", align_corners=False)
+                factors = flow.new_tensor((w / (w32 >> k), h / (h32 >> k)))
+                flows[k] = flow.mul_(factors.view(1, 2, 1, 1))
+        return flows
 
     def _normalised(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         x = x.float()
@@ -85,19 +101,22 @@ class SPyNet(nn.Module):
             x = F.interpolate(x, size, mode="bilinear", align_corners=False)
         return (x - self.mean.float()) / self.std.float()
 
-    def _flow(self, reference: Tensor, supporting: Tensor) -> Tensor:
+    def _flows(self, reference: Tensor, supporting: Tensor) -> list[Tensor]:
+        """The flow of each level of the pyramid, the coarsest first."""
         pyramid = [(reference, supporting)]
         for _ in range(_LEVELS - 1):
             reference, supporting = (F.avg_pool2d(x, 2, 2) for x in pyramid[-1])
             pyramid.append((reference, supporting))
         flow = torch.zeros_like(pyramid[-1][0][:, :2])
+        flows = []
         for level, (reference, supporting) in zip(self.basic_module, pyramid[::-1], strict=True):
             if flow.shape[-2:] != reference.shape[-2:]:
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             warped = flow_warp(supporting, flow, padding="border")
             x = torch.cat((reference, warped, flow), dim=1).to(self._dtype)
             flow = flow + level(x.contiguous(memory_format=torch.channels_last)).float()
-        return flow
+            flows.append(flow)
+        return flows
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -1,0 +1,231 @@
+"""BasicVSR++: four passes through the clip, aligned in second order (arXiv:2104.13371)."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vs_vsr.errors import ShapeError
+from vs_vsr.models.deformable import ModulatedDeformConv
+from vs_vsr.models.layers import Conv, InputConvBlocks, Planes, Upsampler, enlarged
+from vs_vsr.models.padding import mirror_pad
+from vs_vsr.models.recurrent import flows_between
+from vs_vsr.models.sampling import flow_warp
+from vs_vsr.models.spynet import SPyNet
+from vs_vsr.models.stretch import Stretch, shots
+
+__all__ = ["BasicVSRPP"]
+
+_PASSES = ("backward_1", "forward_1", "backward_2", "forward_2")
+_GROUPS = 16
+
+
+class BasicVSRPP(nn.Module):
+    """Super-resolution by 4, or restoration at the same size, of a clip.
+
+    The passes depend on each other, so nothing of one stretch of frames serves the next: a stream
+    sees some frames before and after each.
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        blocks: int = 7,
+        *,
+        low_res: bool = True,
+        end_blocks: int = 5,
+        groups: int = _GROUPS,
+        max_residue_magnitude: float = 10.0,
+    ) -> None:
+        """Make the network.
+
+        Args:
+            channels: Features a frame.
+            blocks: Residual blocks of each pass.
+            low_res: Whether frames are a quarter of the output's size; otherwise they are of its
+                size, and features a quarter of theirs.
+            end_blocks: Residual blocks before and after the passes.
+            groups: Deformable groups of the alignment.
+            max_residue_magnitude: Pixels that the alignment may move beside the flow.
+        """
+        super().__init__()
+        self.channels = channels
+        self.low_res = low_res
+        self.scale = 4 if low_res else 1
+        self.spynet = SPyNet()
+        if low_res:
+            self.feat_extract: nn.Module = InputConvBlocks(3, channels, end_blocks)
+        else:
+            # The activations hold indices, so that the names are those of the released files.
+            self.feat_extract = nn.Sequential(
+                Conv(3, channels, 3, "leaky_relu", stride=2),
+                nn.Identity(),
+                Conv(channels, channels, 3, "leaky_relu", stride=2),
+                nn.Identity(),
+                InputConvBlocks(channels, channels, end_blocks),
+            )
+        self.deform_align = nn.ModuleDict(
+            {
+                name: _SecondOrderAlignment(channels, groups, max_residue_magnitude)
+                for name in _PASSES
+            }
+        )
+        self.backbone = nn.ModuleDict(
+            {
+                name: InputConvBlocks((2 + i) * channels, channels, blocks)
+                for i, name in enumerate(_PASSES)
+            }
+        )
+        self.reconstruction = InputConvBlocks(5 * channels, channels, end_blocks)
+        self.upsampler = Upsampler(channels)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Restore a whole clip.
+
+        Args:
+            frames: (B, T, 3, H, W), RGB, [0, 1], float32; any size: where the network is not
+                `low_res` it is mirrored inside to sides that are multiples of 4.
+
+        Returns:
+            (B, T, 3, s*H, s*W), float32, not clamped; s is `scale`.
+
+        Raises:
+            ShapeError: `frames` has another shape.
+        """
+        if frames.ndim != 5 or frames.shape[2] != 3 or not frames.shape[1]:
+            raise ShapeError(
+                f"BasicVSRPP: frames must be (B, T, 3, H, W), got {tuple(frames.shape)}. Stack "
+                "the frames in this order."
+            )
+        b, t, _, h, w = frames.shape
+        out = frames.new_empty(b, t, 3, self.scale * h, self.scale * w)
+        self.step(frames.unbind(1), Stretch.whole(t), None, [o.unbind(1) for o in out.unbind(1)])
+        return out
+
+    def step(
+        self,
+        frames: Sequence[Tensor],
+        stretch: Stretch,
+        state: None,
+        out: Sequence[Planes] | None,
+    ) -> None:
+        """Make the pictures of a stretch's own frames.
+
+        Args:
+            frames: Those of the stretch, each (B, 3, H, W), RGB, [0, 1], float32.
+            stretch: Which frames they are; all of them are active.
+            state: None: nothing is carried.
+            out: For each own frame its planes R, G, B, each (B, s*H, s*W).
+        """
+        for shot in shots(range(stretch.count), stretch.cuts):
+            own = range(max(shot.start, stretch.own.start), min(shot.stop, stretch.own.stop))
+            if out is None or not own:
+                continue
+            inside = [frames[i] for i in shot]
+            if not self.low_res:
+                inside = [mirror_pad(frame, multiple=4) for frame in inside]
+            for i, features in zip(shot, self._passed(inside), strict=True):
+                if i in own:
+                    base = inside[i - shot.start]
+                    base = enlarged(base, self.scale) if self.low_res else base
+                    self.upsampler(self.reconstruction(features), base, out[i - stretch.own.start])
+
+    def _passed(self, shot: Sequence[Tensor]) -> Iterator[Tensor]:
+        """For each frame of a shot its own features and those of all passes, (B, 5*C, h, w)."""
+        small = shot
+        if not self.low_res:
+            small = [F.interpolate(frame, scale_factor=0.25, mode="bicubic") for frame in shot]
+        to_next = flows_between(self.spynet, small[:-1], small[1:])
+        to_previous = flows_between(self.spynet, small[1:], small[:-1])
+        dtype = self.upsampler.conv_hr.weight.dtype
+        done = []
+        for frame in shot:
+            x = frame.to(dtype, memory_format=torch.channels_last)
+            done.append([self.feat_extract(x)])
+        for name in _PASSES[:-1]:
+            backward = name.startswith("backward")
+            passed = self._pass(name, done, to_next if backward else to_previous, backward)
+            order = reversed(done) if backward else iter(done)
+            for features, feature in zip(order, list(passed), strict=True):
+                features.append(feature)
+        for features, feature in zip(
+            done, self._pass(_PASSES[-1], done, to_previous, backward=False), strict=True
+        ):
+            yield _joined([*features, feature])
+            # They are many: each is let go of once its picture is made.
+            features.clear()
+
+    def _pass(
+        self, name: str, done: Sequence[Sequence[Tensor]], flows: Sequence[Tensor], backward: bool
+    ) -> Iterator[Tensor]:
+        """One pass: a feature for each frame, in the order it goes.
+
+        Args:
+            name: Which pass.
+            done: For each frame its own feature and those of the passes before.
+            flows: For each pair of neighbours, from each frame to the one gone through before it.
+            backward: Whether the pass goes from the last frame to the first.
+        """
+        order = reversed(range(len(done))) if backward else range(len(done))
+        feature: Tensor | None = None
+        older: Tensor | None = None
+        flow: Tensor | None = None
+        for i in order:
+            features = done[i]
+            if feature is None:
+                aligned = torch.zeros_like(features[0])
+            else:
+                older_flow, flow = flow, flows[i if backward else i - 1]
+                aligned = self.deform_align[name](features[0], feature, flow, older, older_flow)
+            backbone = self.backbone[name]
+            older, feature = feature, aligned + backbone(_joined([*features, aligned]))
+            yield feature
+
+
+class _SecondOrderAlignment(ModulatedDeformConv):
+    """The features of the two frames before, brought to this one's places."""
+
+    def __init__(self, channels: int, groups: int, max_residue_magnitude: float) -> None:
+        super().__init__(2 * channels, channels, groups)
+        self.max_residue_magnitude = max_residue_magnitude
+        layers: list[nn.Module] = [Conv(3 * channels + 4, channels, 3, "leaky_relu")]
+        for _ in range(2):
+            layers += [nn.Identity(), Conv(channels, channels, 3, "leaky_relu")]
+        self.conv_offset = nn.Sequential(*layers, nn.Identity(), Conv(channels, 27 * groups))
+
+    def forward(
+        self,
+        current: Tensor,
+        feature: Tensor,
+        flow: Tensor,
+        older: Tensor | None,
+        older_flow: Tensor | None,
+    ) -> Tensor:
+        """Align.
+
+        Args:
+            current: This frame's own feature, (B, C, H, W).
+            feature: The pass's feature of the frame before it.
+            flow: From this frame to that one, (B, 2, H, W), float32.
+            older: The pass's feature two frames before; None at the second frame.
+            older_flow: From the frame before to the one before it.
+        """
+        moved = flow_warp(feature, flow)
+        if older is None or older_flow is None:
+            older = moved_older = torch.zeros_like(feature)
+            flow_2 = torch.zeros_like(flow)
+        else:
+            flow_2 = flow + flow_warp(older_flow, flow)
+            moved_older = flow_warp(older, flow_2)
+        seen = (moved, current, moved_older, flow.to(current.dtype), flow_2.to(current.dtype))
+        residues, mask = self.split(self.conv_offset(_joined(seen)))
+        residues = self.max_residue_magnitude * residues.tanh()
+        count = residues.shape[1] // 4
+        # Half of the groups see the frame before, half the one two before; offsets are (y, x).
+        along = torch.cat([f.flip(1).repeat(1, count, 1, 1) for f in (flow, flow_2)], dim=1)
+        return self.deform(_joined((feature, older)), residues + along, mask.sigmoid())
+
+
+def _joined(features: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(features), dim=1).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,97 @@
+"""Modulated deformable convolution (DCNv2, arXiv:1811.11168), as the VSR networks carry it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+__all__ = ["ModulatedDeformConv"]
+
+_TAPS = 9
+# What was read for a strip of rows, before it is multiplied by the weights, takes so much.
+_STRIP_BYTES = 32 << 20
+
+
+class ModulatedDeformConv(nn.Module):
+    """A 3x3 convolution whose taps each read where an offset points, weighted by a mask.
+
+    Offsets are group-major, then tap, then (y, x), in pixels. What lies outside reads zero.
+    """
+
+    def __init__(self, in_channels: int, channels: int, groups: int) -> None:
+        """Make the convolution; each of `groups` runs of input channels has its own offsets.
+
+        `in_channels` may be a multiple of what the weight takes (VRT's files): then as many runs of
+        outputs each see their own run of inputs.
+        """
+        super().__init__()
+        self.groups = groups
+        self.weight = nn.Parameter(torch.empty(channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+
+    def deform(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
+        """Convolve `x` at moved positions.
+
+        Args:
+            x: (B, C, H, W).
+            offsets: (B, 2*9*groups, H, W), float32.
+            mask: (B, 9*groups, H, W), already between 0 and 1.
+
+        Returns:
+            (B, channels, H, W), in the dtype of `x`, channels_last.
+        """
+        # Positions stay float32: in half precision they would be off by pixels in a large frame.
+        offsets, mask = offsets.float(), mask.float()
+        if x.device.type == "cpu" and x.dtype != torch.float32:
+            y = self._by_taps(x.float(), offsets, mask)
+        else:
+            y = deform_conv2d(
+                x.float().contiguous(),
+                offsets.contiguous(),
+                self.weight.float().contiguous(),
+                self.bias.float(),
+                padding=1,
+                mask=mask.contiguous(),
+            )
+        return y.to(x.dtype, memory_format=torch.channels_last)
+
+    def _by_taps(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
+        """The same, tap by tap through grid_sample, for a CPU in half precision.
+
+        torchvision's operator reads on one thread and has no bfloat16; this took 0.14 to 0.19 s
+        where that took 0.6 (64 channels, 320x180, two cores). grid_sample's positions are off by
+        1e-5 pixels, which float32 would show and bfloat16 does not.
+        """
+        b, channels, height, width = x.shape
+        weight = self.weight.float()
+        runs = channels // weight.shape[1]
+        weight = weight.reshape(runs, weight.shape[0] // runs, -1)
+        parts = x.reshape(b * self.groups, channels // self.groups, height, width)
+        offsets = offsets.reshape(b * self.groups, _TAPS, 2, height, width)
+        mask = mask.reshape(b * self.groups, _TAPS, 1, height, width)
+        column = torch.arange(width, dtype=torch.float32, device=x.device)
+        rows = max(1, _STRIP_BYTES // (4 * b * channels * _TAPS * width))
+        strips = []
+        for top in range(0, height, rows):
+            strip = slice(top, min(top + rows, height))
+            row = torch.arange(strip.start, strip.stop, dtype=torch.float32, device=x.device)
+            size = (*parts.shape[:2], _TAPS, strip.stop - top, width)
+            read = x.new_empty(size)
+            for tap in range(_TAPS):
+                down, right = divmod(tap, 3)
+                y_at = offsets[:, tap, 0, strip] + (row[:, None] + (down - 1))
+                x_at = offsets[:, tap, 1, strip] + (column + (right - 1))
+                grid = torch.stack(
+                    ((2 * x_at + 1) / width - 1, (2 * y_at + 1) / height - 1), dim=-1
+                )
+                seen = F.grid_sample(parts, grid, align_corners=False)
+                torch.mul(seen, mask[:, tap, :, strip], out=read[:, :, tap])
+            strips.append(weight @ read.view(b, runs, weight.shape[2], -1))
+        out = torch.cat([strip.view(b, self.weight.shape[0], -1, width) for strip in strips], dim=2)
+        return out + self.bias.float().view(1, -1, 1, 1)
+
+    def split(self, head: Tensor) -> tuple[Tensor, Tensor]:
+        """Split the output of an offset head, (B, 27*groups, H, W), in offsets and mask logits."""
+        offsets, mask = head.float().split((2 * _TAPS * self.groups, _TAPS * self.groups), dim=1)
+        return offsets, mask

@@ -1,0 +1,176 @@
+"""EDVR: a sliding window of frames, aligned and fused to one picture (arXiv:1905.02716)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from vs_vsr.errors import ShapeError
+from vs_vsr.models.edvr_features import EDVRFeatures, Pyramid
+from vs_vsr.models.layers import Planes, ResidualBlock, Upsampler, enlarged
+from vs_vsr.models.padding import mirror_pad
+from vs_vsr.models.stretch import Stretch, folded
+
+__all__ = ["EDVR", "Padding", "WindowState"]
+
+Padding = Literal["reflection_circle", "replicate"]
+
+
+@dataclass(frozen=True)
+class WindowState:
+    """Features of the last frames before a stretch, by frame number: they save work, no more."""
+
+    pyramids: dict[int, Pyramid] = field(default_factory=dict)
+
+
+class EDVR(EDVRFeatures):
+    """Super-resolution by 4, or restoration at the same size, of each frame by its neighbours.
+
+    Every network of the paper is one of these: M and L, 5 and 7 frames, with and without TSA, for
+    sharp and blurred input (`predeblur`), for input at the output's size (`hr_in`), and the second
+    stages of 2019 (`hr_in` without `predeblur`, or with both).
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        frames: int = 5,
+        extraction_blocks: int = 5,
+        reconstruction_blocks: int = 10,
+        groups: int = 8,
+        *,
+        tsa: bool = True,
+        predeblur: bool = False,
+        hr_in: bool = False,
+        padding: Padding | None = None,
+    ) -> None:
+        """Make the network; arguments not named here are as in `EDVRFeatures`.
+
+        Args:
+            channels: Features a frame.
+            frames: Frames of a window, odd.
+            extraction_blocks: Residual blocks before the alignment.
+            reconstruction_blocks: Residual blocks after the fusion.
+            groups: Deformable groups of the alignment.
+            tsa: As there.
+            predeblur: As there.
+            hr_in: As there.
+            padding: What windows see beyond the ends of a clip: what mirrors about the window
+                ("reflection_circle"), or the end frame ("replicate"). None is as the official
+                tests do: the former for super-resolution of sharp input, else the latter.
+        """
+        super().__init__(
+            channels, frames, extraction_blocks, groups, tsa=tsa, predeblur=predeblur, hr_in=hr_in
+        )
+        self.scale = 1 if hr_in else 4
+        official: Padding = "replicate" if predeblur or hr_in else "reflection_circle"
+        self.padding: Padding = padding or official
+        self.reconstruction = nn.Sequential(
+            *(ResidualBlock(channels) for _ in range(reconstruction_blocks))
+        )
+        self.upsampler = Upsampler(channels)
+
+    @property
+    def radius(self) -> int:
+        """Number of neighbours on either side of the centre frame."""
+        return self.frames // 2
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Every frame of a clip.
+
+        Beyond the clip's ends the windows follow `padding`; a clip shorter than `frames` repeats
+        its farthest frame where the rule asks for one it does not have.
+
+        Args:
+            frames: (B, T, 3, H, W), RGB, [0, 1], float32; any size, mirrored inside to sides that
+                are multiples of 4 (16 with `hr_in`).
+
+        Returns:
+            (B, T, 3, s*H, s*W), float32, not clamped; s is `scale`.
+
+        Raises:
+            ShapeError: `frames` has another shape.
+        """
+        if frames.ndim != 5 or frames.shape[2] != 3 or not frames.shape[1]:
+            raise ShapeError(
+                f"EDVR: frames must be (B, T, 3, H, W), got {tuple(frames.shape)}. Stack the "
+                "frames in this order."
+            )
+        b, t, _, h, w = frames.shape
+        out = frames.new_empty(b, t, 3, self.scale * h, self.scale * w)
+        planes = [out[:, i].unbind(1) for i in range(t)]
+        self.step(frames.unbind(1), Stretch.whole(t), None, planes)
+        return out
+
+    def window(self, frames: Tensor) -> Tensor:
+        """The centre frame of one window.
+
+        Args:
+            frames: (B, T, 3, H, W) with T as the network has it; otherwise as for `forward`.
+
+        Returns:
+            (B, 3, s*H, s*W), float32, not clamped.
+
+        Raises:
+            ShapeError: `frames` has another shape.
+        """
+        if frames.ndim != 5 or frames.shape[1:3] != (self.frames, 3):
+            raise ShapeError(
+                f"EDVR: frames must be (B, {self.frames}, 3, H, W), got {tuple(frames.shape)}. "
+                "Pass one window, or call the network itself for a clip."
+            )
+        b, _, _, h, w = frames.shape
+        out = frames.new_empty(b, 3, self.scale * h, self.scale * w)
+        pyramids = [self.pyramid(self._padded(frame)) for frame in frames.unbind(1)]
+        self._picture(pyramids, frames[:, self.radius], out.unbind(1))
+        return out
+
+    def step(
+        self,
+        frames: Sequence[Tensor],
+        stretch: Stretch,
+        state: WindowState | None,
+        out: Sequence[Planes] | None,
+    ) -> WindowState:
+        """Make the pictures of a stretch's own frames.
+
+        Args:
+            frames: Those of the stretch, each (B, 3, H, W), RGB, [0, 1], float32.
+            stretch: Which frames they are.
+            state: Features that an earlier step left; the pictures are the same without.
+            out: For each own frame its planes R, G, B, each (B, s*H, s*W).
+
+        Returns:
+            The features that the next step may use.
+        """
+        made = dict(state.pyramids) if state is not None else {}
+        first, radius = stretch.first, self.radius
+
+        def pyramid(position: int) -> Pyramid:
+            # One frame at a time: the same operations, whichever window asks first.
+            if first + position not in made:
+                made[first + position] = self.pyramid(self._padded(frames[position]))
+            return made[first + position]
+
+        for centre, planes in zip(stretch.own, out or (), strict=out is not None):
+            shot = stretch.shot(centre)
+            positions = range(centre - radius, centre + radius + 1)
+            window = [pyramid(self._inside(p, centre, shot)) for p in positions]
+            self._picture(window, frames[centre], planes)
+            for number in [n for n in made if n <= first + centre - 2 * radius]:
+                del made[number]
+        return WindowState(made)
+
+    def _inside(self, position: int, centre: int, shot: range) -> int:
+        if self.padding == "replicate":
+            return min(max(position, shot.start), shot.stop - 1)
+        return folded(position, shot, self.radius, centre)
+
+    def _padded(self, frame: Tensor) -> Tensor:
+        return mirror_pad(frame, multiple=16 if self.hr_in else 4)
+
+    def _picture(self, window: Sequence[Pyramid], centre: Tensor, out: Planes) -> None:
+        features = self.reconstruction(self.fused(window))
+        base = self._padded(centre)
+        self.upsampler(features, base if self.hr_in else enlarged(base, self.scale), out)

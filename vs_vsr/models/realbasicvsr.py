@@ -1,0 +1,133 @@
+"""RealBasicVSR: frames cleaned before they are upscaled by BasicVSR (arXiv:2111.12704)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from vs_vsr.errors import ShapeError
+from vs_vsr.models.basicvsr import BasicVSR
+from vs_vsr.models.layers import Conv, InputConvBlocks, Planes
+from vs_vsr.models.recurrent import ForwardState
+from vs_vsr.models.stretch import Stretch
+
+__all__ = ["CleanState", "RealBasicVSR"]
+
+_MOST_PASSES = 3
+# The threshold of every published configuration: residuals never reach it.
+_ALWAYS_ONE_PASS = 255.0
+
+
+@dataclass(frozen=True)
+class CleanState:
+    """What passes from one stretch to the next."""
+
+    forward: ForwardState | None
+    cleaned: dict[int, Tensor] = field(default_factory=dict)
+    """Frames beyond the stretch that are cleaned already, by number: they save work, no more."""
+
+
+class RealBasicVSR(nn.Module):
+    """Four times super-resolution of real, degraded footage."""
+
+    scale = 4
+
+    def __init__(
+        self,
+        channels: int = 64,
+        blocks: int = 20,
+        cleaning_blocks: int = 20,
+        *,
+        refine_threshold: float = _ALWAYS_ONE_PASS,
+    ) -> None:
+        """Make the network.
+
+        Args:
+            channels: Features a frame.
+            blocks: Residual blocks of each branch.
+            cleaning_blocks: Residual blocks of the cleaning module.
+            refine_threshold: As for `forward`.
+        """
+        super().__init__()
+        self.refine_threshold = refine_threshold
+        self.image_cleaning = nn.Sequential(
+            InputConvBlocks(3, channels, cleaning_blocks), Conv(channels, 3)
+        )
+        self.basicvsr = BasicVSR(channels, blocks)
+
+    def forward(self, frames: Tensor, refine_threshold: float | None = None) -> Tensor:
+        """Upscale a whole clip.
+
+        Args:
+            frames: (B, T, 3, H, W), RGB, [0, 1], float32.
+            refine_threshold: The frames are cleaned again, up to three times in all, until a pass
+                changes them by less than this on average over the clip, in units of 1/255. None
+                takes the network's own; 255, its default, is one pass in practice; the paper's
+                dynamic refinement is 5.
+
+        Returns:
+            (B, T, 3, 4*H, 4*W), float32, not clamped.
+
+        Raises:
+            ShapeError: `frames` has another shape.
+        """
+        if frames.ndim != 5 or frames.shape[2] != 3 or not frames.shape[1]:
+            raise ShapeError(
+                f"RealBasicVSR: frames must be (B, T, 3, H, W), got {tuple(frames.shape)}. Stack "
+                "the frames in this order."
+            )
+        threshold = self.refine_threshold if refine_threshold is None else refine_threshold
+        cleaned, _ = self._clean_until(frames.unbind(1), threshold)
+        out: Tensor = self.basicvsr(torch.stack(cleaned, dim=1))
+        return out
+
+    def step(
+        self,
+        frames: Sequence[Tensor],
+        stretch: Stretch,
+        state: CleanState | None,
+        out: Sequence[Planes] | None,
+    ) -> CleanState:
+        """Do the next piece of a stream, as `BasicVSR.step`.
+
+        The number of cleaning passes is found from the stretch's own frames, as the whole clip is
+        not at hand, and is one for thresholds of 255 and more.
+        """
+        once = self.refine_threshold >= _ALWAYS_ONE_PASS
+        known = {} if state is None else state.cleaned
+        own = [frames[i] for i in stretch.own]
+        passes = 1 if once else self._clean_until(own, self.refine_threshold)[1]
+        cleaned = []
+        for number, frame in enumerate(frames, stretch.first):
+            cleaned.append(known[number] if number in known else self._clean(frame, passes))
+        forward = None if state is None else state.forward
+        forward = self.basicvsr.step(cleaned, stretch, forward, out)
+        # The frames of the next stretch may want another number of passes.
+        ahead = range(stretch.own.stop if once else stretch.count, stretch.count)
+        return CleanState(forward, {stretch.first + i: cleaned[i] for i in ahead})
+
+    def _clean_until(self, frames: Sequence[Tensor], threshold: float) -> tuple[list[Tensor], int]:
+        """Clean frames as often as the threshold asks, and say how often that was."""
+        cleaned = list(frames)
+        passes = 0
+        change = threshold
+        while passes < _MOST_PASSES and (not passes or change >= threshold):
+            total = 0.0
+            for i, frame in enumerate(cleaned):
+                residual = self._residual(frame)
+                total += float(residual.abs().mean())
+                cleaned[i] = frame + residual
+            passes, change = passes + 1, 255 * total / len(cleaned)
+        return cleaned, passes
+
+    def _clean(self, frame: Tensor, passes: int) -> Tensor:
+        for _ in range(passes):
+            frame = frame + self._residual(frame)
+        return frame
+
+    def _residual(self, frame: Tensor) -> Tensor:
+        """What one pass adds to a frame, float32."""
+        dtype = self.basicvsr.fusion.weight.dtype
+        y: Tensor = self.image_cleaning(frame.to(dtype, memory_format=torch.channels_last))
+        return y.float()

@@ -1,0 +1,125 @@
+"""Clips larger than memory cut in tiles, blended as the published figures of VRT were made."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from vs_vsr.errors import ArgumentError
+
+__all__ = ["check_tile", "in_space", "in_time"]
+
+
+def check_tile(tile: int, overlap: int) -> None:
+    """Refuse a tile that would not move on.
+
+    Raises:
+        ArgumentError: `tile` is negative, or `overlap` is not less than it.
+    """
+    if tile < 0:
+        raise ArgumentError(
+            f"VRT: tile must be 0 or more, got {tile}. Give 0 for no tiles, or its size in pixels."
+        )
+    if tile and not 0 <= overlap < tile:
+        raise ArgumentError(
+            f"VRT: overlap must be 0 or more and less than tile ({tile}), got {overlap}. Make the "
+            "tile larger or the overlap smaller."
+        )
+
+
+def _starts(size: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin; the last one ends with the clip.
+
+    size 10, tile 4, overlap 1:  ----......
+                                 ...----...
+                                 ......----
+    """
+    last = max(0, size - tile)
+    return [*range(0, last, tile - overlap), last]
+
+
+def in_time(
+    restore: Callable[[Tensor], Tensor], frames: Tensor, *, tile: int, overlap: int, multiple: int
+) -> Tensor:
+    """Restore a clip in shorter clips, averaged where they overlap.
+
+    Args:
+        restore: Turns (B, t, 3, H, W) into (B, t, 3, s*H, s*W).
+        frames: (B, T, 3, H, W).
+        tile: Frames of a clip; 0 takes all of them at once, mirrored at the end.
+        overlap: Frames that neighbouring clips share.
+        multiple: What the mirroring extends the clip to a multiple of, as far as its frames go.
+
+    Returns:
+        (B, T, 3, s*H, s*W).
+    """
+    check_tile(tile, overlap)
+    count = frames.shape[1]
+    if not tile:
+        order = [*range(count), *reversed(range(count))][: -(-count // multiple) * multiple]
+        return restore(frames[:, order])[:, :count]
+    if tile >= count:
+        return restore(frames)
+    total: Tensor | None = None
+    times = frames.new_zeros(count, 1, 1, 1)
+    for start in _starts(count, tile, overlap):
+        part = restore(frames[:, start : start + tile])
+        if total is None:
+            total = part.new_zeros(part.shape[0], count, *part.shape[2:])
+        total[:, start : start + tile] += part
+        times[start : start + tile] += 1
+    assert total is not None
+    return total.div_(times)
+
+
+def in_space(
+    restore: Callable[[Tensor], Tensor], frames: Tensor, *, tile: int, overlap: int, scale: int
+) -> Tensor:
+    """Restore frames in square tiles.
+
+    Each of two neighbours gives up half the overlap, counted in pixels of the *output*; what is
+    still covered twice, in super-resolution, is averaged. The published figures were made so.
+
+    Args:
+        restore: Turns (B, T, 3, h, w) into (B, T', 3, s*h, s*w).
+        frames: (B, T, 3, H, W).
+        tile: Side of a tile in pixels of `frames`; 0 takes whole frames.
+        overlap: Pixels that neighbouring tiles share.
+        scale: s.
+
+    Returns:
+        (B, T', 3, s*H, s*W).
+    """
+    check_tile(tile, overlap)
+    height, width = frames.shape[-2:]
+    if not tile or (tile >= height and tile >= width):
+        return restore(frames)
+    kept_rows = _kept(height, tile, overlap, scale)
+    kept_columns = _kept(width, tile, overlap, scale)
+    total: Tensor | None = None
+    times = frames.new_zeros(scale * height, scale * width)
+    for top, rows in kept_rows:
+        for left, columns in kept_columns:
+            part = restore(frames[..., top : top + tile, left : left + tile])
+            if total is None:
+                total = part.new_zeros(*part.shape[:3], scale * height, scale * width)
+            y, x = scale * top, scale * left
+            inner = part[..., rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+            total[..., rows, columns] += inner
+            times[rows, columns] += 1
+    assert total is not None
+    return total.div_(times)
+
+
+def _kept(size: int, tile: int, overlap: int, scale: int) -> list[tuple[int, slice]]:
+    """Where each tile begins, and what is kept of it, as places of the output."""
+    starts = _starts(size, tile, overlap)
+    kept = []
+    for start in starts:
+        first, last = scale * start, scale * min(start + tile, size)
+        if start > starts[0]:
+            first += overlap // 2
+        if start < starts[-1]:
+            # Of an odd overlap the larger half.
+            last -= overlap - overlap // 2
+        kept.append((start, slice(first, last)))
+    return kept
