@@ -5,12 +5,16 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from vs_vsr.errors import VsrError
 from vs_vsr.weights import store
-from vs_vsr.weights.registry import ROWS, lookup
+from vs_vsr.weights.registry import Row, lookup, rows_of
 
 __all__ = ["main"]
+
+_NAME_HELP = 'as in "weights list", or MODEL/NAME where networks share a name'
+_DAMAGED, _NO_HASH = "DAMAGED", "no hash is published"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,12 +39,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     weights = commands.add_parser("weights", help="published checkpoints")
     actions = weights.add_subparsers(required=True, metavar="ACTION")
-    _add(actions, "list", _list, "every published file, its licence and whether it is here")
+    shown = _add(actions, "list", _list, "every published file, its licence, whether it is here")
+    shown.add_argument("model", nargs="?", metavar="MODEL", help="only those of one network")
     fetch = _add(actions, "fetch", _fetch, "get files that are not here yet")
-    fetch.add_argument("names", nargs="+", metavar="NAME", help='as in "weights list"')
+    fetch.add_argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
     _add(actions, "verify", _verify, "check every file that is here against its published hash")
     where = _add(actions, "where", _where, "the cache folder, or where one file is")
-    where.add_argument("name", nargs="?", metavar="NAME", help='as in "weights list"')
+    where.add_argument("name", nargs="?", metavar="NAME", help=_NAME_HELP)
     _add(commands, "info", _info, "versions, devices, and whether the filters are there")
     return parser
 
@@ -57,16 +62,30 @@ def _add(
 
 
 def _list(args: argparse.Namespace) -> int:
-    for row in ROWS:
+    rows = rows_of(args.model)
+    width = max(len(row.name) for row in rows)
+    model = ""
+    for row in rows:
+        if row.model != model:
+            model = row.model
+            _tell(model)
         path = store.present(row)
-        _tell(
-            f"{row.model} {row.name}",
-            f"  file        {row.file}",
-            f"  trained on  {row.trained_on}, {row.degradation}",
-            f"  licence     {row.licence}",
-            f"  here        {path or 'no'}",
-        )
+        place = f"here      {path}" if path else f"not here  {row.file}"
+        _tell(f"  {row.name:{width}}  {place}", f"  {'':{width}}    {_about(row)}")
     return 0
+
+
+def _about(row: Row) -> str:
+    """What a user may want to know before choosing: the use, the training, the terms."""
+    task = f"{row.task} x{row.scale}" if row.scale > 1 else row.task
+    notes = [", ".join(filter(None, (task, row.trained_on, row.degradation))), row.licence]
+    if row.non_commercial:
+        notes.append("not for commercial use")
+    if not row.sha256:
+        notes.append(_NO_HASH)
+    if not row.urls:
+        notes.append(f"fetched by hand from {row.page}")
+    return "; ".join(notes)
 
 
 def _fetch(args: argparse.Namespace) -> int:
@@ -77,11 +96,18 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    verdicts = [(path, store.is_intact(path, row)) for row in ROWS for path in store.copies(row)]
-    _tell(*(f"{'whole' if intact else 'DAMAGED'}  {path}" for path, intact in verdicts))
+    copies = [(row, path) for row in rows_of() for path in store.copies(row)]
+    verdicts = [(_verdict(row, path), path) for row, path in copies]
+    _tell(*(f"{verdict}  {path}" for verdict, path in verdicts))
     if not verdicts:
         sys.stderr.write("None is here. Run vs-vsr weights fetch NAME.\n")
-    return 0 if all(intact for _, intact in verdicts) else 1
+    return 1 if any(verdict == _DAMAGED for verdict, _ in verdicts) else 0
+
+
+def _verdict(row: Row, path: Path) -> str:
+    if not store.is_intact(path, row):
+        return _DAMAGED
+    return "whole" if row.sha256 else _NO_HASH
 
 
 def _where(args: argparse.Namespace) -> int:
@@ -91,7 +117,9 @@ def _where(args: argparse.Namespace) -> int:
     row = lookup(args.name)
     path = store.present(row)
     if path is None:
-        sys.stderr.write(f"{row.name} is not here. Run vs-vsr weights fetch {row.name}.\n")
+        sys.stderr.write(
+            f"{row.full_name} is not here. Run vs-vsr weights fetch {row.full_name}.\n"
+        )
         return 1
     _tell(str(path))
     return 0

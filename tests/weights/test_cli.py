@@ -18,22 +18,28 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder, published = tmp_path / "cache", tmp_path / "published.pth"
     published.write_bytes(DATA)
     sha256 = hashlib.sha256(DATA).hexdigest()
-    rows = tuple(
-        Row("BasicVSR", n, f"{n}.pth", (published.as_uri(),), sha256, "REDS", "BIx4", "CC0")
-        for n in ("one", "two")
+    url = published.as_uri()
+    rows = (
+        Row("EDVR", "one", "one.pth", (url,), sha256, "REDS", "BIx4", "CC0"),
+        Row("EDVR", "two", "two.pth", (url,), sha256, "REDS", "BIx4", "CC0"),
+        Row(
+            *("VRT", "two", "bare.pth", (), "", "DAVIS", "", "CC BY-NC 4.0 (them)"),
+            task="denoising",
+            scale=1,
+            page="https://a.page",
+        ),
     )
-    for module in (registry, cli):
-        monkeypatch.setattr(module, "ROWS", rows)
+    monkeypatch.setattr(registry, "ROWS", rows)
     monkeypatch.setenv("VSR_CACHE", str(folder))
     monkeypatch.delenv("VSR_OFFLINE", raising=False)
     return folder
 
 
 def test_fetch_tells_where_the_file_is(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["weights", "fetch", "one", "two"]) == 0
+    assert cli.main(["weights", "fetch", "one", "EDVR/two"]) == 0
     out, err = capfd.readouterr()
     assert out.splitlines() == [str(cache / "one.pth"), str(cache / "two.pth")]
-    assert "fetching one" in err
+    assert "fetching EDVR/one" in err
     assert (cache / "one.pth").read_bytes() == DATA
 
 
@@ -43,19 +49,49 @@ def test_an_unknown_name_stops_before_any_fetch(
     assert cli.main(["weights", "fetch", "one", "tow"]) == 1
     out, err = capfd.readouterr()
     assert out == ""
-    assert "Did you mean two" in err
+    assert "Did you mean EDVR/two" in err
     assert not cache.exists()
+
+
+def test_a_name_of_two_networks_is_not_guessed(
+    cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for action in ("fetch", "where"):
+        assert cli.main(["weights", action, "two"]) == 1
+        assert "got EDVR/two, VRT/two. Name one of these." in capfd.readouterr().err
+        assert cli.main(["weights", action, "edvr/TWO"]) == 0
+        assert capfd.readouterr().out == f"{cache / 'two.pth'}\n"
+
+
+def test_fetch_by_hand_is_told(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["weights", "fetch", "VRT/two"]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert f"Fetch bare.pth from https://a.page by hand and put it at {cache / 'bare.pth'}." in err
 
 
 def test_list_tells_what_is_here(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cache.mkdir()
     (cache / "two.pth").write_bytes(DATA)
     assert cli.main(["weights", "list"]) == 0
-    one, two = capfd.readouterr().out.split("BasicVSR two\n")
-    assert "here        no\n" in one
-    assert f"here        {cache / 'two.pth'}\n" in two
-    for part in ("two.pth", "REDS, BIx4", "CC0"):
-        assert part in two
+    assert capfd.readouterr().out.splitlines() == [
+        "EDVR",
+        "  one  not here  one.pth",
+        "         super-resolution x4, REDS, BIx4; CC0",
+        f"  two  here      {cache / 'two.pth'}",
+        "         super-resolution x4, REDS, BIx4; CC0",
+        "VRT",
+        "  two  not here  bare.pth",
+        "         denoising, DAVIS; CC BY-NC 4.0 (them); not for commercial use; "
+        "no hash is published; fetched by hand from https://a.page",
+    ]
+
+
+def test_list_takes_a_network(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["weights", "list", "vrt"]) == 0
+    assert [line for line in capfd.readouterr().out.splitlines() if line[0] != " "] == ["VRT"]
+    assert cli.main(["weights", "list", "none"]) == 1
+    assert 'must be one of EDVR, VRT, got "none".' in capfd.readouterr().err
 
 
 def test_where_is_the_cache_or_one_file(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +101,7 @@ def test_where_is_the_cache_or_one_file(cache: Path, capfd: pytest.CaptureFixtur
     assert cli.main(["weights", "where", "one"]) == 0
     out, err = capfd.readouterr()
     assert out.splitlines() == [str(cache), str(cache / "one.pth"), str(cache / "one.pth")]
-    assert "Run vs-vsr weights fetch one." in err
+    assert "Run vs-vsr weights fetch EDVR/one." in err
 
 
 def test_verify_fails_for_a_damaged_file(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +114,18 @@ def test_verify_fails_for_a_damaged_file(cache: Path, capfd: pytest.CaptureFixtu
     assert cli.main(["weights", "verify"]) == 1
     lines = capfd.readouterr().out.splitlines()[-2:]
     assert lines == [f"whole  {cache / 'one.pth'}", f"DAMAGED  {cache / 'two.pth'}"]
+
+
+def test_verify_vouches_for_no_file_without_a_hash(
+    cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cache.mkdir()
+    (cache / "bare.pth").write_bytes(b"\x80\x02anything")
+    assert cli.main(["weights", "verify"]) == 0
+    assert capfd.readouterr().out == f"no hash is published  {cache / 'bare.pth'}\n"
+    (cache / "bare.pth").write_bytes(b"<html>")
+    assert cli.main(["weights", "verify"]) == 1
+    assert capfd.readouterr().out == f"DAMAGED  {cache / 'bare.pth'}\n"
 
 
 def test_info_names_versions_and_devices(capfd: pytest.CaptureFixture[str]) -> None:

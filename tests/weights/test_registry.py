@@ -1,0 +1,181 @@
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from vs_vsr.errors import WeightsError
+from vs_vsr.weights import registry
+from vs_vsr.weights.registry import ROWS, Row, lookup, rows_of
+
+# As the list beside the checkout calls the networks, where filters have other names.
+MODELS = {
+    "BasicVSR++": "BasicVSRPP",
+    "SpyNet": "SPyNet",
+    "EDVR feature extractor": "EDVRFeatures",
+}
+
+
+def by_file(rows: tuple[Row, ...] = ROWS) -> dict[str, Row]:
+    return {row.file: row for row in rows}
+
+
+@pytest.fixture
+def official(shared: Path) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]]
+    entries = json.loads((shared / "checkpoints.json").read_text())["checkpoints"]
+    return entries
+
+
+def test_every_official_file_has_a_row(official: list[dict[str, Any]]) -> None:
+    assert len(ROWS) == len(official)
+    rows = by_file()
+    for entry in official:
+        row = rows[entry["file"]]
+        assert row.model == MODELS.get(entry["model"], entry["model"])
+        assert (row.task, row.scale) == (entry["task"], entry["scale"])
+        assert row.degradation == (entry["degradation"] or "")
+        assert bool(row.sha256) == bool(entry["sha256_prefix"])
+        assert row.sha256.startswith(entry["sha256_prefix"] or "")
+
+
+def test_training_sets_and_licences_are_the_official_ones(official: list[dict[str, Any]]) -> None:
+    def plain(text: str) -> str:
+        return text.lower().replace("-", "")
+
+    for entry in official:
+        row, licence = by_file()[entry["file"]], entry["licence"]
+        assert plain(row.trained_on) == plain(entry["training_set"])
+        name = licence["licence"].replace("CC-BY-NC-", "CC BY-NC ")
+        assert row.licence == f"{name} ({licence['repo']})"
+        assert row.non_commercial == ("BY-NC" in licence["licence"])
+
+
+def test_published_figures_are_pairs_of_psnr_and_ssim(official: list[dict[str, Any]]) -> None:
+    for entry in official:
+        expected: dict[str, tuple[float, ...]] = {}
+        for metric in entry["metrics"]:
+            pair = [metric[k] for k in metric if k.startswith(("PSNR", "SSIM"))]
+            # Of a set on both RGB and Y, Y is kept; it comes first.
+            if len(pair) == 2:
+                expected.setdefault(metric["dataset"], tuple(pair))
+        assert by_file()[entry["file"]].published == expected
+
+
+def address(url: str) -> str:
+    """The address that gives the file itself, or nothing where a person must look for it."""
+    if "/sh/" in url or "sharepoint" in url or url.startswith("pypi:"):
+        return ""
+    found = re.fullmatch(r"https://drive\.google\.com/file/d/(.+)/view", url)
+    if found:
+        return f"https://drive.google.com/uc?id={found[1]}"
+    return url.replace("?dl=0", "?dl=1")
+
+
+def test_addresses_are_the_official_ones(official: list[dict[str, Any]]) -> None:
+    for entry in official:
+        row, urls = by_file()[entry["file"]], entry["urls"]
+        assert list(row.urls) == [direct for url in urls if (direct := address(url))]
+        pages = [u for u in urls if not address(u) and not u.startswith("pypi:")]
+        if not urls:
+            pages = re.findall(r"https://\S+", entry["notes"])
+        assert [row.page] == (pages or [""])
+        for url in urls:
+            if url.startswith("pypi:"):
+                assert row.carried_by is not None
+                for part in row.carried_by:
+                    assert part in url
+
+
+def test_rows_are_told_apart_by_name_and_by_file() -> None:
+    for values in ([row.full_name.lower() for row in ROWS], [row.file.lower() for row in ROWS]):
+        assert len(set(values)) == len(values)
+    for row in ROWS:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", row.name)
+        # A name with a suffix would be taken for a file.
+        assert Path(row.name).suffix == ""
+
+
+def test_a_row_can_be_had_and_hashes_agree_with_file_names() -> None:
+    for row in ROWS:
+        assert row.urls or row.page
+        for url in (*row.urls, *filter(None, [row.page])):
+            assert urlsplit(url).scheme == "https"
+        assert re.fullmatch(r"(\w{8}|\w{64})?", row.sha256)
+        hashed = re.search(r"-([0-9a-f]{8})\.pth$", row.file)
+        assert (hashed[1] if hashed else "") == row.sha256[:8]
+
+
+def test_the_weights_that_may_not_be_sold_are_those_of_vrt() -> None:
+    assert {row.model for row in ROWS if row.non_commercial} == {"VRT"}
+    assert all(row.non_commercial for row in rows_of("VRT"))
+
+
+@pytest.mark.parametrize(
+    "name", ["VRT/denoise", "vrt/DENOISE", "BasicVSRPP/denoise", "basicvsr++/denoise"]
+)
+def test_a_name_may_say_its_network(name: str) -> None:
+    model, _, own = name.replace("++", "pp").partition("/")
+    row = lookup(name)
+    assert (row.model.lower(), row.name) == (model.lower(), own.lower())
+    assert lookup(name, row.model) is row
+
+
+def test_a_name_of_several_networks_lists_them() -> None:
+    with pytest.raises(WeightsError) as caught:
+        lookup("deblur-gopro")
+    full_names = "BasicVSRPP/deblur-gopro, VRT/deblur-gopro"
+    assert str(caught.value) == (
+        'weights: "deblur-gopro" must be of one network where none is named, '
+        f"got {full_names}. Name one of these."
+    )
+    for name in full_names.split(", "):
+        assert lookup(name).full_name == name
+    assert lookup("reds4").full_name == "BasicVSR/reds4"
+    assert lookup("REDS4", "EDVR").file == "EDVR_L_x4_SR_REDS_official-9f5f5039.pth"
+    assert lookup("reds-16frames").model == "VRT"
+
+
+def test_a_name_of_another_network_is_refused() -> None:
+    with pytest.raises(WeightsError, match=r'^EDVR: weights must be of EDVR, got "VRT/denoise"\.'):
+        lookup("VRT/denoise", "EDVR")
+
+
+def test_an_unknown_name_of_a_network_gets_the_nearest_and_all() -> None:
+    for name, model in (("vimeo90-bi", "BasicVSR"), ("BasicVSR/vimeo90-bi", None)):
+        with pytest.raises(WeightsError, match=r"Did you mean vimeo90k-bi or ") as caught:
+            lookup(name, model)
+        for row in rows_of("BasicVSR"):
+            assert row.name in str(caught.value)
+    with pytest.raises(WeightsError, match=r'got "qqq"\. Choose one of these\.'):
+        lookup("qqq", "VRT")
+    with pytest.raises(WeightsError, match=r'^VRT: .*, interpolation, got "vrt"\. Choose one'):
+        lookup("vrt")
+
+
+def test_an_unknown_name_of_no_network_gets_the_nearest() -> None:
+    with pytest.raises(WeightsError, match=r"Did you mean VRT/interpolation( or|\?)"):
+        lookup("interpolate")
+    with pytest.raises(WeightsError, match=r"Did you mean (\S+ or )*BasicVSRPP/denoise( or|\?)"):
+        lookup("denoising")
+    with pytest.raises(WeightsError, match=r"Did you mean VRT/denoise( or|\?)"):
+        lookup("VTR/denoise")
+    with pytest.raises(WeightsError, match=r"Run vs-vsr weights list for all\."):
+        lookup("qqq")
+
+
+def test_rows_of_a_network() -> None:
+    assert {row.model for row in rows_of("basicvsr")} == {"BasicVSR"}
+    assert rows_of("BasicVSR++") == rows_of("BasicVSRPP") != []
+    assert rows_of() == list(ROWS)
+    with pytest.raises(WeightsError, match=r'one of BasicVSR, IconVSR, .*, got "Basic"\. Choose'):
+        rows_of("Basic")
+
+
+def test_added_rows_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(ROWS[0], model="Other", file="small.pth")
+    monkeypatch.setattr(registry, "ROWS", (*ROWS, other))
+    assert lookup("reds4", "Other") is lookup("other/reds4") is other

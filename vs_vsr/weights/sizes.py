@@ -1,0 +1,202 @@
+"""A network built to the sizes that the shapes of a checkpoint's tensors tell."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from vs_vsr.models.basicvsr import BasicVSR
+from vs_vsr.models.basicvsrpp import BasicVSRPP
+from vs_vsr.models.edvr import EDVR
+from vs_vsr.models.edvr_features import EDVRFeatures
+from vs_vsr.models.iconvsr import IconVSR
+from vs_vsr.models.realbasicvsr import RealBasicVSR
+from vs_vsr.models.spynet import SPyNet
+from vs_vsr.models.vrt import VRT
+
+__all__ = ["OPTIONS", "SizeError", "sized"]
+
+# What no file holds, and whose constructor takes it.
+OPTIONS = {
+    "keyframe_stride": "IconVSR",
+    "refine_threshold": "RealBasicVSR",
+    "max_residue_magnitude": "BasicVSRPP",
+    "padding": "EDVR",
+}
+
+
+class SizeError(Exception):
+    """A tensor that tells a size is not there, or is not of its kind."""
+
+
+class _Shapes:
+    """Shapes of a file's tensors, under the names of the modules here."""
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self._state = state
+
+    def has(self, key: str) -> bool:
+        return key in self._state
+
+    def of(self, key: str, dimensions: int = 4) -> tuple[int, ...]:
+        tensor = self._state.get(key)
+        if tensor is None or tensor.ndim != dimensions or not tensor.numel():
+            raise SizeError(key)
+        return tuple(tensor.shape)
+
+    def count(self, pattern: str) -> int:
+        """How many numbers there are in place of the group of `pattern`.
+
+        Numbers that are there, not the highest: a file must not choose how much memory is taken.
+        """
+        matches = (re.match(pattern, key) for key in self._state)
+        return len({match[1] for match in matches if match})
+
+    def blocks(self, trunk: str) -> int:
+        """Number of residual blocks of an `InputConvBlocks`."""
+        return self.count(rf"{re.escape(trunk)}\.main\.2\.(\d+)\.")
+
+
+def sized(network: str, state: Mapping[str, Tensor], **options: Any) -> nn.Module:
+    """The network of this name, with weights yet to be loaded.
+
+    Args:
+        network: As `names.architecture` gives it.
+        state: Tensors under canonical names.
+        options: What no file holds, as the constructors take it.
+
+    Raises:
+        SizeError: A tensor that tells a size is not there.
+    """
+    return _BUILDERS[network](_Shapes(state), **options)
+
+
+def _basicvsr(shapes: _Shapes) -> nn.Module:
+    channels = shapes.of("backward_trunk.main.0.weight")[0]
+    return BasicVSR(channels, shapes.blocks("backward_trunk"))
+
+
+def _iconvsr(shapes: _Shapes, **options: Any) -> nn.Module:
+    channels = shapes.of("backward_trunk.main.0.weight")[0]
+    front = _front(shapes, "edvr.")
+    return IconVSR(
+        channels,
+        shapes.blocks("backward_trunk"),
+        front["frames"] // 2,
+        extraction_blocks=front["blocks"],
+        groups=front["groups"],
+        **options,
+    )
+
+
+def _front(shapes: _Shapes, prefix: str = "") -> dict[str, Any]:
+    """Arguments of `EDVRFeatures`."""
+    channels = shapes.of(f"{prefix}conv_l2_1.weight")[0]
+    tsa = shapes.has(f"{prefix}fusion.feat_fusion.weight")
+    fusion = shapes.of(f"{prefix}fusion.feat_fusion.weight" if tsa else f"{prefix}fusion.weight")
+    offsets = shapes.of(f"{prefix}pcd_align.cas_dcnpack.conv_offset.weight")
+    return {
+        "channels": channels,
+        "frames": fusion[1] // channels,
+        "blocks": shapes.count(rf"{re.escape(prefix)}feature_extraction\.(\d+)\."),
+        "groups": offsets[0] // 27,
+        "tsa": tsa,
+        "predeblur": shapes.has(f"{prefix}predeblur.conv_first.weight"),
+        "hr_in": shapes.has(f"{prefix}predeblur.stride_conv_hr1.weight")
+        or shapes.has(f"{prefix}conv_first_2.weight"),
+    }
+
+
+def _edvr_features(shapes: _Shapes) -> nn.Module:
+    return EDVRFeatures(**_front(shapes))
+
+
+def _edvr(shapes: _Shapes, **options: Any) -> nn.Module:
+    front = _front(shapes)
+    return EDVR(
+        extraction_blocks=front.pop("blocks"),
+        reconstruction_blocks=shapes.count(r"reconstruction\.(\d+)\."),
+        **front,
+        **options,
+    )
+
+
+def _realbasicvsr(shapes: _Shapes, **options: Any) -> nn.Module:
+    return RealBasicVSR(
+        shapes.of("basicvsr.backward_trunk.main.0.weight")[0],
+        shapes.blocks("basicvsr.backward_trunk"),
+        shapes.blocks("image_cleaning.0"),
+        **options,
+    )
+
+
+def _basicvsrpp(shapes: _Shapes, **options: Any) -> nn.Module:
+    offsets = shapes.of("deform_align.backward_1.conv_offset.6.weight")
+    return BasicVSRPP(
+        shapes.of("reconstruction.main.0.weight")[0],
+        shapes.blocks("backbone.backward_1"),
+        low_res=shapes.has("feat_extract.main.0.weight"),
+        end_blocks=shapes.blocks("reconstruction"),
+        groups=offsets[0] // 27,
+        **options,
+    )
+
+
+def _spynet(shapes: _Shapes) -> nn.Module:
+    del shapes  # all files are of one size
+    return SPyNet()
+
+
+def _vrt(shapes: _Shapes) -> nn.Module:
+    stages = [f"stage{i}" for i in range(1, 8)]
+    last = [f"stage8.{k}" for k in range(1, shapes.count(r"stage8\.(\d+)\.linear\.") + 1)]
+    depths = [shapes.count(rf"{stage}\.(residual_group\d\.blocks\.\d+)\.") for stage in stages]
+    depths += [shapes.count(rf"{re.escape(k)}\.residual_group\.blocks\.(\d+)\.") for k in last]
+    widths = [shapes.of(f"{stage}.linear1.weight", 2)[0] for stage in stages]
+    widths += [shapes.of(f"{group}.linear.weight", 2)[0] for group in last]
+    first = [f"{stage}.residual_group1.blocks.0.attn" for stage in stages]
+    first += [f"{group}.residual_group.blocks.0.attn" for group in last]
+    heads = [shapes.of(f"{attn}.relative_position_bias_table", 2)[1] for attn in first]
+    full = "stage1.residual_group2.blocks.0.attn.relative_position_index"
+    tokens = shapes.of(full, 2)[0]
+    area = shapes.of(f"{first[0]}.position_bias", 3)[1]
+    side = round(area**0.5)
+    inputs = shapes.of("conv_first.weight", 5)[1]
+    flat = [shapes.of(f"{attn}.relative_position_index", 2)[0] == area for attn in first[7:]]
+    alignment = _vrt_alignment(shapes, widths[0])
+    fused = "linear_fuse.weight"
+    if not alignment["pa_frames"]:
+        alignment["frames"] = shapes.of(fused)[1] // widths[0]
+    return VRT(
+        upscale=4 if shapes.has("conv_before_upsample.0.weight") else 1,
+        window=(tokens // area, side, side),
+        depths=depths,
+        widths=widths,
+        heads=heads,
+        independent=[7 + i for i, is_flat in enumerate(flat) if is_flat],
+        denoising=inputs in (4, 28),
+        **alignment,
+    )
+
+
+def _vrt_alignment(shapes: _Shapes, width: int) -> dict[str, int]:
+    """What the offset heads of the parallel warping tell; interpolation has none."""
+    if not shapes.has("stage1.pa_deform.conv_offset.0.weight"):
+        return {"pa_frames": 0}
+    # The head sees the frame, and the warped features and flows of its neighbours on one side.
+    seen = shapes.of("stage1.pa_deform.conv_offset.0.weight")[1]
+    groups = shapes.of("stage1.pa_deform.conv_offset.6.weight")[0] // 27
+    return {"pa_frames": 2 * ((seen - width) // (width + 2)), "groups": groups}
+
+
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "BasicVSR": _basicvsr,
+    "BasicVSRPP": _basicvsrpp,
+    "EDVR": _edvr,
+    "EDVRFeatures": _edvr_features,
+    "IconVSR": _iconvsr,
+    "RealBasicVSR": _realbasicvsr,
+    "SPyNet": _spynet,
+    "VRT": _vrt,
+}
