@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { VSR_ABI = 1, VSR_TEXT = 1024 };
+enum { VSR_ABI = 2, VSR_TEXT = 1024 };
 
 enum { VSR_INT = 0, VSR_FLOAT = 1, VSR_TEXT_VALUE = 2 };
 
@@ -27,6 +27,7 @@ typedef struct {
     int32_t work_format;               /* pfRGBS or pfRGBH: what the network's side reads and writes */
     int32_t width, height, num_frames; /* of the output */
     int64_t fps_num, fps_den;          /* of the output */
+    int32_t rate;                      /* output frames for each input frame */
     int32_t chunk;                     /* output frames computed together */
     int32_t cache_frames;              /* input frames kept at hand */
     int32_t matrix;                    /* H.273 code for YUV and GRAY frames that name none */

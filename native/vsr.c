@@ -56,7 +56,7 @@ typedef struct {
     VSNode *in;
     VSVideoInfo in_info, out_info;
     int64_t instance;
-    int chunk;
+    int chunk, rate;
     Ahead *ahead; /* NULL without prefetch */
     int last_rendered;
 } Chunk;
@@ -102,9 +102,10 @@ static void fetch_ahead(Chunk *d, const VsrStep *step, const VSAPI *vsapi) {
     if (!d->ahead || !in_order) return;
     mutex_lock(&d->ahead->lock);
     int first = step->last, last = d->in_info.numFrames;
-    if (last - first > d->chunk) last = first + d->chunk;
+    int wanted = d->chunk / d->rate;
+    if (last - first > wanted) last = first + wanted;
     /* A few may be on their way to their callbacks still; a whole chunk means that the source lags. */
-    if (d->ahead->pending >= d->chunk || last < first) last = first;
+    if (d->ahead->pending >= wanted || last < first) last = first;
     d->ahead->pending += last - first;
     d->ahead->owners += last - first;
     mutex_unlock(&d->ahead->lock);
@@ -142,7 +143,30 @@ static int fits(const VSFrame *frame, const VSVideoInfo *info, const VSAPI *vsap
 
 /* The input frame whose properties output frame n takes. */
 static int source_of(const Chunk *d, int n) {
-    return (int)((int64_t)n * d->in_info.numFrames / d->out_info.numFrames);
+    return n / d->rate;
+}
+
+/* Where several output frames come of one input frame, whose properties each has: the part of its
+ * time, and of its scene cut marks, that is output frame n's. */
+static void take_share(const Chunk *d, int n, VSFrame *frame, const VSAPI *vsapi) {
+    int part = n % d->rate, no_number = 0, no_length = 0, no_time = 0;
+    if (d->rate == 1) return;
+    VSMap *props = vsapi->getFramePropertiesRW(frame);
+    int64_t number = vsapi->mapGetInt(props, "_DurationNum", 0, &no_number);
+    int64_t length = vsapi->mapGetInt(props, "_DurationDen", 0, &no_length);
+    if (!no_number && !no_length && number > 0 && length > 0) {
+        vsh_muldivRational(&number, &length, 1, d->rate);
+        vsapi->mapSetInt(props, "_DurationNum", number, maReplace);
+        vsapi->mapSetInt(props, "_DurationDen", length, maReplace);
+        double time = vsapi->mapGetFloat(props, "_AbsoluteTime", 0, &no_time);
+        if (!no_time)
+            vsapi->mapSetFloat(props, "_AbsoluteTime", time + (double)part * (double)number / (double)length,
+                               maReplace);
+    }
+    if (part > 0 && property(props, "_SceneChangePrev", vsapi))
+        vsapi->mapSetInt(props, "_SceneChangePrev", 0, maReplace);
+    if (part < d->rate - 1 && property(props, "_SceneChangeNext", vsapi))
+        vsapi->mapSetInt(props, "_SceneChangeNext", 0, maReplace);
 }
 
 /* Runs a step whose frames are there. `out` gets the frames of a rendering step. */
@@ -166,9 +190,10 @@ static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, VSFr
                  d->filter, step->first + i);
     }
     for (int i = 0; i < out_count && !failed; i++) {
-        int from = source_of(d, step->chunk * d->chunk + i) - step->first;
+        int n = step->chunk * d->chunk + i, from = source_of(d, n) - step->first;
         const VSFrame *source = in[from < 0 ? 0 : from < count ? from : count - 1];
         out[i] = vsapi->newVideoFrame(&d->out_info.format, d->out_info.width, d->out_info.height, source, core);
+        take_share(d, n, out[i], vsapi);
         lay_out(&views[count + i], out[i], out[i], vsapi);
     }
     if (!failed) {
@@ -321,13 +346,19 @@ typedef struct {
     const char *name, *arguments;
 } Filter;
 
-#define COMMON \
-    "clip:vnode;weights:data:opt;device:data:opt;precision:data:opt;chunk:int:opt;lookahead:int:opt;" \
-    "segment:int:opt;preroll:int:opt;tile:int:opt;overlap:int:opt;scenes:data:opt;matrix:data:opt;" \
-    "prefetch:int:opt;"
+#define BEFORE "clip:vnode;weights:data:opt;device:data:opt;precision:data:opt;chunk:int:opt;"
+#define LOOKAHEAD "lookahead:int:opt;"
+#define SEGMENT "segment:int:opt;"
+#define PREROLL "preroll:int:opt;"
+#define AFTER "tile:int:opt;overlap:int:opt;scenes:data:opt;matrix:data:opt;prefetch:int:opt;"
 
 static const Filter filters[] = {
-    {"BasicVSR", COMMON},
+    {"BasicVSR", BEFORE LOOKAHEAD SEGMENT PREROLL AFTER},
+    {"IconVSR", BEFORE LOOKAHEAD SEGMENT PREROLL AFTER "keyframe:int:opt;"},
+    {"EDVR", BEFORE AFTER "padding:data:opt;"},
+    {"RealBasicVSR", BEFORE LOOKAHEAD SEGMENT PREROLL AFTER "refine_threshold:float:opt;"},
+    {"VRT", BEFORE LOOKAHEAD AFTER "sigma:float:opt;"},
+    {"BasicVSRPP", BEFORE LOOKAHEAD PREROLL AFTER},
 };
 
 /* The arguments but the clip; the strings stay the map's. */
@@ -376,6 +407,7 @@ static VSNode *chunk_node(const Filter *filter, VSNode *in, int64_t instance, co
     d->out_info.numFrames = spec->num_frames;
     d->instance = instance;
     d->chunk = spec->chunk;
+    d->rate = spec->rate;
     d->last_rendered = -2;
     if (spec->prefetch) {
         d->ahead = calloc(1, sizeof *d->ahead);

@@ -12,8 +12,18 @@ PACKAGE = Path(__file__).resolve().parents[1] / "vs_vsr"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # The rooms from the inside out: each may import from those before it and from itself.
-ROOMS = ["errors", "models", "streaming", "transfer", "bridge", "weights", "options", "filters"]
-OUTER = ["cli", "__main__", "bench", "__init__"]
+ROOMS = [
+    "errors",
+    "models",
+    "streaming",
+    "transfer",
+    "bridge",
+    "weights",
+    "options",
+    "streams",
+    "filters",
+]
+OUTER = ["cli", "__main__", "bench", "__init__", "functions"]
 
 
 def room(path: Path) -> str:

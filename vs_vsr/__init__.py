@@ -9,10 +9,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vs_vsr.filters import basicvsr
+    from vs_vsr.functions import basicvsr, basicvsrpp, edvr, iconvsr, realbasicvsr, vrt
     from vs_vsr.weights.detect import load_model
 
-__all__ = ["__version__", "basicvsr", "load_model"]
+__all__ = [
+    "__version__",
+    "basicvsr",
+    "basicvsrpp",
+    "edvr",
+    "iconvsr",
+    "load_model",
+    "realbasicvsr",
+    "vrt",
+]
 
 __version__ = version("vs-vsr")
 
@@ -20,7 +29,8 @@ __version__ = version("vs-vsr")
 # feature map is 66 MB of fresh memory, and its page faults took a tenth of the time.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-_HOMES = {"basicvsr": "vs_vsr.filters", "load_model": "vs_vsr.weights.detect"}
+_FUNCTIONS = ("basicvsr", "basicvsrpp", "edvr", "iconvsr", "realbasicvsr", "vrt")
+_HOMES = {**dict.fromkeys(_FUNCTIONS, "vs_vsr.functions"), "load_model": "vs_vsr.weights.detect"}
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ABI", "ClipInfo", "Frame", "Job", "Spec", "Worker", "attach"]
 
-ABI = 1
+ABI = 2
 _TEXT = 1024
 
 
@@ -47,6 +47,7 @@ class Spec:
     num_frames: int
     fps_num: int
     fps_den: int
+    rate: int
     chunk: int
     cache_frames: int
     matrix: int
@@ -109,7 +110,7 @@ class _Spec(c.Structure):
         *((name, c.c_int32) for name in ("work_format", "width", "height", "num_frames")),
         ("fps_num", c.c_int64),
         ("fps_den", c.c_int64),
-        *((name, c.c_int32) for name in ("chunk", "cache_frames", "matrix", "prefetch")),
+        *((name, c.c_int32) for name in ("rate", "chunk", "cache_frames", "matrix", "prefetch")),
         ("message", c.c_char * _TEXT),
     )
 

@@ -1,7 +1,5 @@
 """A filter's arguments: their rules, their defaults, and the sentence for what breaks a rule."""
 
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,10 +8,9 @@ from typing import Literal, get_args
 import torch
 
 from vs_vsr.errors import ArgumentError, DeviceError
-from vs_vsr.streaming.plan import Plan
 from vs_vsr.streaming.scenes import Scenes
 
-__all__ = ["MATRICES", "Options", "Precision", "default_dtype", "default_matrix"]
+__all__ = ["MATRICES", "Options", "Precision", "Reader", "default_dtype", "default_matrix"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -22,11 +19,9 @@ MATRICES = {"709": 1, "fcc": 4, "470bg": 5, "170m": 6, "240m": 7, "ycgco": 8, "2
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Measured: docs/measurements.md.
-_CHUNK, _LOOKAHEAD, _SEGMENT_CHUNKS, _PREROLL = 30, 15, 4, 10
-# A chunk's pictures are held together; by default they take no more than this.
-_CHUNK_BYTES = 2 << 30
-_TILE_OVERLAP = 32
+# Side and overlap of spatial tiles; the reference's for VRT, whose memory grows with the area.
+_TILES = {"VRT": (128, 20)}
+_NO_TILES = (0, 32)
 
 
 def default_matrix(width: int, height: int) -> int:
@@ -41,95 +36,92 @@ def default_matrix(width: int, height: int) -> int:
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments that every filter has, checked. Sizes are in pixels, times in frames."""
+    """The arguments that every filter has, checked. Sizes are in pixels."""
 
-    function: str
-    weights: str
     device: torch.device
     dtype: torch.dtype
-    plan: Plan
     tile: int
     overlap: int
     scenes: Scenes
     matrix: int
     prefetch: bool
-    message: str
-    """What the user should know about the defaults taken; may be empty."""
 
     @classmethod
-    def read(
-        cls,
-        function: str,
-        args: Mapping[str, int | float | str],
-        *,
-        width: int,
-        height: int,
-        frames: int,
-        scale: int,
-        weights: str,
-    ) -> "Options":
-        """Check `args` of a filter for a clip of this size.
+    def read(cls, read: "Reader", width: int, height: int) -> "Options":
+        """Check the arguments for a clip of this size.
 
         Raises:
             ArgumentError: A value breaks its rule.
             DeviceError: The device is not there.
         """
-        read = _Reader(function, args)
+        function = read.function
         device = _device(function, read.text("device", "auto"))
         dtype = _dtype(function, read.choice("precision", "auto", get_args(Precision)), device)
-        frame_bytes = 12 * width * height * scale * scale
-        plan, message = _plan(read, frames, frame_bytes)
-        tile = read.at_least("tile", 0, 0)
+        side, shared = _TILES.get(function, _NO_TILES)
+        tile = read.at_least("tile", side, 0)
         if 0 < tile < 64:
             raise read.error("tile", "0 (whole frames) or at least 64 pixels", tile, "Use 256.")
-        overlap = read.at_least("overlap", min(_TILE_OVERLAP, tile // 4), 0)
+        if function == "VRT" and tile % 8:
+            raise read.error("tile", "a multiple of 8", tile, f"Use {tile // 8 * 8}.")
+        overlap = read.at_least("overlap", min(shared, tile // 4), 0)
         if tile and overlap > tile // 2:
             raise read.error(
                 "overlap", f"at most half of tile ({tile})", overlap, f"Use {tile // 4}."
             )
         scenes: Scenes = read.choice("scenes", "props", get_args(Scenes))
         matrix = read.choice("matrix", "", ("", *MATRICES))
-        prefetch = read.choice("prefetch", 0, (0, 1))
         return cls(
-            function=function,
-            weights=read.text("weights", weights),
             device=device,
             dtype=dtype,
-            plan=plan,
             tile=tile,
             overlap=overlap,
             scenes=scenes,
             matrix=MATRICES[matrix] if matrix else default_matrix(width, height),
-            prefetch=bool(prefetch),
-            message=message,
+            prefetch=bool(read.choice("prefetch", 0, (0, 1))),
         )
 
 
-class _Reader:
-    """Reads single arguments, each with its rule."""
+class Reader:
+    """Reads single arguments of a filter, each with its rule."""
 
     def __init__(self, function: str, args: Mapping[str, int | float | str]) -> None:
+        """Read `args` of `function`."""
         self.function = function
         self._args = args
 
     def error(self, name: str, rule: str, got: object, what_now: str) -> ArgumentError:
-        shown = f'"{got}"' if isinstance(got, str) else got
+        """What to raise where `name` breaks `rule`."""
+        shown = f'"{got}"' if isinstance(got, str) else "none" if got is None else got
         return ArgumentError(f"{self.function}: {name} must be {rule}, got {shown}. {what_now}")
 
     def given(self, name: str) -> bool:
+        """Whether the user gave `name`."""
         return name in self._args
 
     def text(self, name: str, default: str) -> str:
+        """Any text."""
         return str(self._args.get(name, default))
 
     def at_least(self, name: str, default: int, least: int, rule: str = "") -> int:
+        """A whole number from `least` up."""
         value = int(self._args.get(name, default))
         if value < least:
             what_now = f"Leave it out for {default}."
             raise self.error(name, rule or f"at least {least}", value, what_now)
         return value
 
+    def number(self, name: str, least: float, most: float, what_now: str) -> float | None:
+        """A number from `least` to `most`; None where it is not given."""
+        if not self.given(name):
+            return None
+        value = float(self._args[name])
+        # A NaN is neither.
+        if not least <= value <= most:
+            raise self.error(name, f"from {least:g} to {most:g}", value, what_now)
+        return value
+
     def choice[T](self, name: str, default: T, allowed: tuple[T, ...]) -> T:
+        """One of `allowed`."""
         value = self._args.get(name, default)
         for option in allowed:
             if value == option:
@@ -140,32 +132,6 @@ class _Reader:
         raise self.error(
             name, "one of " + ", ".join(s for s in shown if s != '""'), value, what_now
         )
-
-
-def _plan(read: _Reader, frames: int, frame_bytes: int) -> tuple[Plan, str]:
-    chunk = read.at_least("chunk", _CHUNK, 0, rule="at least 1, or 0 for the whole clip at once")
-    lookahead = read.at_least("lookahead", _LOOKAHEAD, 0)
-    preroll = read.at_least("preroll", _PREROLL, 0)
-    if chunk == 0:
-        needed, there = frames * frame_bytes, _memory_bytes()
-        if needed > there:
-            rule = f"at least 1 for a clip whose pictures take {needed >> 30} GiB of {there >> 30}"
-            raise read.error("chunk", rule, 0, "Leave it out to stream the clip.")
-        return Plan(frames, frames, 0, frames, 0), ""
-    message = ""
-    fitting = max(1, _CHUNK_BYTES // frame_bytes)
-    if not read.given("chunk") and chunk > fitting:
-        chunk = fitting
-        message = (
-            f"{read.function}: chunk is {chunk} instead of {_CHUNK} frames, so that its pictures "
-            f"of {frame_bytes >> 20} MiB each stay under {_CHUNK_BYTES >> 30} GiB."
-        )
-    segment = read.at_least("segment", _SEGMENT_CHUNKS * chunk, 1)
-    if segment % chunk:
-        below, above = segment // chunk * chunk, -(-segment // chunk) * chunk
-        nearest = f"{below} or {above}" if below else f"{above}"
-        raise read.error("segment", f"a multiple of chunk ({chunk})", segment, f"Use {nearest}.")
-    return Plan(frames, chunk, lookahead, segment, preroll), message
 
 
 def _device(function: str, name: str) -> torch.device:
@@ -194,7 +160,8 @@ def _device(function: str, name: str) -> torch.device:
 
 def _dtype(function: str, precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto":
-        return default_dtype(device)
+        # What half precision costs VRT has not been measured on its released weights.
+        return torch.float32 if function == "VRT" else default_dtype(device)
     if precision == "fp16" and device.type == "cpu":
         raise ArgumentError(
             f'{function}: precision must be "fp32" or "bf16" on a CPU, got "fp16". '
@@ -211,10 +178,3 @@ def default_dtype(device: torch.device) -> torch.dtype:
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return torch.bfloat16 if fast else torch.float32
-
-
-def _memory_bytes() -> int:
-    """Memory of the machine; without limit where the system does not tell."""
-    if not hasattr(os, "sysconf"):
-        return sys.maxsize
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

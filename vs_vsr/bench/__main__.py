@@ -29,7 +29,7 @@ from vs_vsr.bench import peer
 from vs_vsr.models.layers import convolve
 from vs_vsr.options import default_dtype
 
-__all__ = ["main"]
+__all__ = ["machine", "main"]
 
 _HEIGHT, _WIDTH = 180, 320
 _CONVOLUTION_FLOP = 2 * 64 * 64 * 9 * _HEIGHT * _WIDTH
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     peak = median(row["peak_gflops"] for row in rounds)
     fps = median(row["fps"] for row in rounds)
     result = {
-        "machine": _machine(),
+        "machine": machine(),
         "settings": settings,
         "rounds": rounds,
         "fps": fps,
@@ -146,7 +146,8 @@ def _noise(path: Path, frames: int) -> Path:
     return path
 
 
-def _machine() -> dict[str, object]:
+def machine() -> dict[str, object]:
+    """What it was measured on."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

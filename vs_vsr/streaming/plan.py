@@ -11,7 +11,7 @@ Borders follow from the frame number alone, never from which frame was asked for
 
 from dataclasses import dataclass
 
-__all__ = ["Plan", "Step"]
+__all__ = ["Plan", "Step", "WindowPlan"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Step:
     chunk: int
     """The chunk whose frames are worked on."""
     render: bool
-    """Whether its pictures are made; otherwise only the forward state is carried over it."""
+    """Whether its pictures are made; otherwise only the state is carried over it."""
     first: int
     last: int
 
@@ -38,6 +38,12 @@ class Plan:
     lookahead: int
     segment: int
     preroll: int
+    context: int = 0
+    """Frames on either side of all these that windows look at (EDVR, keyframes)."""
+    coupled: bool = False
+    """Whether the forward state depends on the look-ahead too (IconVSR)."""
+    spares: bool = False
+    """Whether the state only spares work: then no chunk needs the one before it (EDVR)."""
 
     @property
     def chunks(self) -> int:
@@ -52,18 +58,73 @@ class Plan:
         """First chunk of the segment that `chunk` lies in."""
         return chunk - chunk % (self.segment // self.chunk)
 
+    def reached(self, chunk: int) -> range:
+        """Chunks after `chunk` whose state depends on it."""
+        return range(chunk + 1, self.segment_start(chunk) + self.segment // self.chunk)
+
     def warm_up(self, chunk: int) -> int:
         """How many frames before `chunk` warm its forward state up: some at a segment's start."""
         start = chunk * self.chunk
         return min(self.preroll, start) if self.segment_start(chunk) == chunk else 0
 
+    def active(self, step: Step) -> range:
+        """Frames of a step that recurrent branches run over; around them lies the context."""
+        out = self.output(step.chunk)
+        first = max(out.start - self.warm_up(step.chunk), step.first)
+        return range(first, min(out.stop + self.lookahead, step.last))
+
     def render(self, chunk: int, *, cold: bool = False) -> Step:
-        """The step that makes the pictures of `chunk`; a cold one reads no preroll."""
-        out = self.output(chunk)
-        first = out.start if cold else out.start - self.warm_up(chunk)
-        return Step(chunk, True, first, min(out.stop + self.lookahead, self.frames))
+        """The step that makes the pictures of `chunk`; a cold one reads nothing before it."""
+        last = self.output(chunk).stop + self.lookahead + self.context
+        return Step(chunk, True, self._first(chunk, cold), min(last, self.frames))
 
     def advance(self, chunk: int, *, cold: bool = False) -> Step:
         """The step that carries the forward state over `chunk`, without pictures."""
+        last = self.render(chunk).last if self.coupled else self.output(chunk).stop
+        return Step(chunk, False, self._first(chunk, cold), last)
+
+    def _first(self, chunk: int, cold: bool) -> int:
+        start = chunk * self.chunk
+        return start if cold else max(start - self.warm_up(chunk) - self.context, 0)
+
+
+@dataclass(frozen=True)
+class WindowPlan(Plan):
+    """Windows of `chunk + lookahead` frames, one from the start of each chunk (VRT).
+
+    The last window ends with the clip, as the reference's does, so its overlap may be longer. What
+    a window gives for frames of later chunks is their state. `lookahead` is at most `chunk`.
+    """
+
+    @property
+    def last_window(self) -> int:
+        """Where the last window starts."""
+        return max(0, self.frames - self.chunk - self.lookahead)
+
+    def windows(self, chunk: int) -> list[range]:
+        """The windows that start within `chunk`."""
+        start = chunk * self.chunk
+        starts = [start] if start < self.last_window else []
+        starts += [self.last_window] if self.last_window // self.chunk == chunk else []
+        return [range(i, min(i + self.chunk + self.lookahead, self.frames)) for i in starts]
+
+    def segment_start(self, chunk: int) -> int:
+        """First chunk with a window that reaches into `chunk`."""
+        start = chunk * self.chunk
+        before = range(max(0, chunk - 2), chunk)
+        return next((k for k in before if any(w.stop > start for w in self.windows(k))), chunk)
+
+    def reached(self, chunk: int) -> range:
+        """Chunks after `chunk` that its windows reach into."""
+        return range(chunk + 1, chunk + 3)
+
+    def render(self, chunk: int, *, cold: bool = False) -> Step:
+        """The step that makes the pictures of `chunk`."""
         out = self.output(chunk)
-        return Step(chunk, False, out.start if cold else out.start - self.warm_up(chunk), out.stop)
+        last = max([out.stop, *(window.stop for window in self.windows(chunk))])
+        return Step(chunk, True, out.start, last)
+
+    def advance(self, chunk: int, *, cold: bool = False) -> Step:
+        """The step that makes the windows of `chunk` for the chunks after it."""
+        step = self.render(chunk)
+        return Step(chunk, False, step.first, step.last)

@@ -1,18 +1,36 @@
-"""Runs a recurrent network along a plan, chunk by chunk, in whatever order they are asked for."""
+"""Runs a network along a plan, chunk by chunk, in whatever order they are asked for."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from vs_vsr.models.basicvsr import BasicVSR, ForwardState
 from vs_vsr.models.layers import Planes
+from vs_vsr.models.stretch import Stretch
 from vs_vsr.streaming.plan import Plan, Step
 from vs_vsr.streaming.scenes import Marks, Scenes, cuts
 from vs_vsr.streaming.state import Carried, StateCache
 from vs_vsr.streaming.tiles import Tile
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "Stream"]
+
+
+class Stream(Protocol):
+    """A network, as a stream of stretches of a clip."""
+
+    @property
+    def scale(self) -> int:
+        """How many times as large its pictures are."""
+
+    def step(
+        self,
+        frames: Sequence[Tensor],
+        stretch: Stretch,
+        state: Any,
+        out: Sequence[Planes] | None,
+    ) -> Any:
+        """Do the next stretch, with pictures or without, and return the state after it."""
 
 
 class Runner:
@@ -23,13 +41,13 @@ class Runner:
     same operations on the same shapes, so to the same bits.
     """
 
-    def __init__(self, model: BasicVSR, plan: Plan, scenes: Scenes, tiles: Sequence[Tile]) -> None:
+    def __init__(self, model: Stream, plan: Plan, scenes: Scenes, tiles: Sequence[Tile]) -> None:
         """Run `model` along `plan`; `tiles` cover the frame, at least one."""
         self._model = model
         self._plan = plan
         self._scenes: Scenes = scenes
         self._tiles = tiles
-        self._states = StateCache()
+        self._states = StateCache(1 if plan.spares else None)
         # Chunks that the source could not give: what follows in the segment starts cold after them.
         self._broken: set[int] = set()
         # Segment starts whose preroll may be what the source could not give.
@@ -60,31 +78,25 @@ class Runner:
             out: Where a rendering step writes: for each output frame its planes R, G, B, each
                 (1, s*H, s*W); empty for other steps.
         """
-        warm_up = self._plan.output(step.chunk).start - step.first
-        length = len(self._plan.output(step.chunk))
-        carried = None if step.chunk == self._start(step.chunk) else self._states.get(step.chunk)
-        before = None if carried is None else (carried.frame, carried.marks)
-        found = cuts(frames, marks, self._scenes, before=before)
-        early = {t for t in found if t < warm_up}
-        late = {t - warm_up for t in found if t >= warm_up}
+        is_first = step.chunk == self._start(step.chunk) and not self._plan.spares
+        carried = None if is_first else self._states.get(step.chunk)
+        stretch = self._stretch(step, frames, marks, carried)
         states = []
         # Tiles are summed up in float32 and rounded once.
         sums = out if len(self._tiles) == 1 else [_zeros(planes) for planes in out]
         for i, tile in enumerate(self._tiles):
-            crops = [tile.crop(frame) for frame in frames]
             state = None if carried is None else carried.states[i]
-            state = self._model.advance(crops[:warm_up], state, cuts=early)
-            if step.render:
-                state = self._render(tile, crops[warm_up:], state, sums, late)
+            crops = [tile.crop(frame) for frame in frames]
+            if len(self._tiles) == 1 or not step.render:
+                state = self._model.step(crops, stretch, state, out if step.render else None)
             else:
-                state = self._model.advance(crops[warm_up:], state, cuts=late)
-            if state is not None:
-                states.append(state)
+                state = self._render(tile, crops, stretch, state, sums)
+            states.append(state)
         if sums is not out:
             for planes, total in zip(out, sums, strict=True):
                 for plane, part in zip(planes, total, strict=True):
                     plane.copy_(part)
-        last = warm_up + length - 1
+        last = stretch.own.stop - 1
         self._states.put(step.chunk + 1, Carried(frames[last], marks[last], tuple(states)))
         self._mend(step.chunk)
 
@@ -94,27 +106,51 @@ class Runner:
         if step.first < self._plan.output(step.chunk).start:
             self._no_preroll.add(step.chunk)
 
+    def _stretch(
+        self,
+        step: Step,
+        frames: Sequence[Tensor],
+        marks: Sequence[Marks],
+        carried: Carried | None,
+    ) -> Stretch:
+        """What the frames of a step are; the ends of the clip are cuts too."""
+        own = self._plan.output(step.chunk)
+        active = self._plan.active(step)
+        # With context the frame before the chunk is among the frames.
+        at_start = carried is not None and step.first == own.start
+        before = (carried.frame, carried.marks) if carried is not None and at_start else None
+        found = cuts(frames, marks, self._scenes, before=before)
+        if step.first == 0 or (step.first == own.start and self._plan.context):
+            found.add(0)
+        if step.last == self._plan.frames:
+            found.add(len(frames))
+        return Stretch(
+            len(frames),
+            range(own.start - step.first, own.stop - step.first),
+            range(active.start - step.first, active.stop - step.first),
+            step.first,
+            found,
+        )
+
     def _render(
         self,
         tile: Tile,
         frames: Sequence[Tensor],
-        state: ForwardState | None,
+        stretch: Stretch,
+        state: Any,
         out: Sequence[Planes],
-        found: set[int],
-    ) -> ForwardState:
-        if len(self._tiles) == 1:
-            return self._model.render(frames, state, out, cuts=found)
+    ) -> Any:
         scale = self._model.scale
         height, width = frames[0].shape[-2:]
         pictures = frames[0].new_empty(len(out), 3, 1, scale * height, scale * width)
-        state = self._model.render(frames, state, [p.unbind() for p in pictures], cuts=found)
+        state = self._model.step(frames, stretch, state, [p.unbind() for p in pictures])
         for planes, picture in zip(out, pictures, strict=True):
             for plane, part in zip(planes, picture, strict=True):
                 tile.add(part, plane, scale)
         return state
 
     def _start(self, chunk: int) -> int:
-        """The chunk where the forward state that reaches `chunk` begins."""
+        """The chunk where the state that reaches `chunk` begins."""
         first = self._plan.segment_start(chunk)
         return max([first, *(k + 1 for k in tuple(self._broken) if first <= k < chunk)])
 
@@ -128,8 +164,8 @@ class Runner:
         """A chunk that had failed was had after all: what was made without it is stale."""
         if chunk in self._broken:
             self._broken.discard(chunk)
-            size = self._plan.segment // self._plan.chunk
-            self._states.drop(range(chunk + 2, self._plan.segment_start(chunk) + size + 1))
+            reached = self._plan.reached(chunk)
+            self._states.drop(range(reached.start + 1, reached.stop + 1))
 
 
 def _zeros(planes: Planes) -> Planes:

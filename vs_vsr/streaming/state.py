@@ -1,11 +1,11 @@
-"""The forward states kept between requests."""
+"""The states kept between requests."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from vs_vsr.models.basicvsr import ForwardState
 from vs_vsr.streaming.scenes import Marks
 
 __all__ = ["Carried", "StateCache"]
@@ -23,15 +23,16 @@ class Carried:
     """The last frame before it, whole, (1, 3, H, W)."""
     marks: Marks
     """That frame's scene cut marks."""
-    states: tuple[ForwardState, ...]
-    """The forward state of each tile."""
+    states: tuple[Any, ...]
+    """What the network carries, of each tile."""
 
 
 class StateCache:
     """State at the start of a chunk, by chunk number; the least recently used goes first."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, kept: int | None = None) -> None:
+        """Start empty; `kept` entries stay, by default four."""
+        self._kept = _KEPT if kept is None else kept
         self._entries: OrderedDict[int, Carried] = OrderedDict()
 
     def __contains__(self, chunk: int) -> bool:
@@ -49,7 +50,7 @@ class StateCache:
         """Keep the state at the start of `chunk`."""
         self._entries[chunk] = entry
         self._entries.move_to_end(chunk)
-        if len(self._entries) > _KEPT:
+        if len(self._entries) > self._kept:
             self._entries.popitem(last=False)
 
     def drop(self, chunks: range) -> None:

@@ -47,6 +47,7 @@ def create(
         # Not in lowest terms.
         fps_num=2 * clip.fps_num,
         fps_den=2 * clip.fps_den,
+        rate=1,
         chunk=chunk,
         cache_frames=2 * chunk + 4,
         matrix=1,

@@ -1,0 +1,130 @@
+"""Speed of every network as a stream, beside BasicVSR's in the same run.
+
+    python -m vs_vsr.bench.networks --json result.json
+
+Each network has its published size and seeded weights (speed does not depend on them), and runs
+along its filter's default plan, cut to a few chunks, on tensors: no frame server. In turn and
+`--rounds` times each one does its frames; a row gives frames per second, how many times slower than
+BasicVSR that is in the same round, and bf16 against fp32. A table goes to standard error, one JSON
+object to --json.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+
+from vs_vsr.bench.__main__ import machine
+from vs_vsr.bridge import ClipInfo
+from vs_vsr.models.basicvsr import BasicVSR
+from vs_vsr.models.basicvsrpp import BasicVSRPP
+from vs_vsr.models.edvr import EDVR
+from vs_vsr.models.iconvsr import IconVSR
+from vs_vsr.models.realbasicvsr import RealBasicVSR
+from vs_vsr.models.vrt import VRT
+from vs_vsr.options import Options, Reader
+from vs_vsr.streaming.runner import Runner
+from vs_vsr.streams import streaming
+
+__all__ = ["main"]
+
+_RESTORE: dict[str, Any] = {
+    "upscale": 1,
+    "depths": [8] * 7 + [4] * 4,
+    "widths": [96] * 7 + [120] * 4,
+    "heads": [6] * 11,
+    "independent": [9, 10],
+}
+_UPSCALE: dict[str, Any] = {
+    "depths": [8] * 7 + [4] * 6,
+    "widths": [120] * 7 + [180] * 6,
+    "heads": [6] * 13,
+    "independent": [11, 12],
+    "groups": 12,
+}
+# Filter, network, frames, arguments, and pixels as a share of --size each way: VRT is slow.
+_ROWS: dict[str, tuple[str, Callable[[], nn.Module], int, dict[str, Any], float]] = {
+    "BasicVSR": ("BasicVSR", BasicVSR, 30, {}, 1),
+    "IconVSR": ("IconVSR", IconVSR, 30, {}, 1),
+    "EDVR M": ("EDVR", EDVR, 6, {}, 1),
+    "EDVR L": ("EDVR", lambda: EDVR(128, reconstruction_blocks=40), 3, {}, 1),
+    "RealBasicVSR": ("RealBasicVSR", RealBasicVSR, 30, {}, 1),
+    "BasicVSR++": ("BasicVSRPP", BasicVSRPP, 20, {"chunk": 20}, 1),
+    "VRT x4 (001)": ("VRT", lambda: VRT(**_UPSCALE), 12, {}, 0.4),
+    "VRT deblur (005)": ("VRT", lambda: VRT(**_RESTORE), 12, {}, 0.4),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(prog="python -m vs_vsr.bench.networks")
+    parser.add_argument("--size", default="320x180", help="width x height of the input")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=list(_ROWS), default=list(_ROWS))
+    parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"])
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args(argv)
+    width, height = (int(n) for n in args.size.split("x"))
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for i in range(args.rounds):
+        for precision in args.precisions:
+            for name in dict.fromkeys(["BasicVSR", *args.only]):
+                share = _ROWS[name][4]
+                took = _seconds_per_frame(name, precision, int(width * share), int(height * share))
+                # Per pixel of the full size, so that rows can be set side by side.
+                seconds.setdefault((name, precision), []).append(took / share**2)
+                _say(f"round {i}: {name}, {precision}: {took:.2f} s a frame")
+    rows = []
+    for (name, precision), values in seconds.items():
+        own = median(values)
+        pairs = zip(values, seconds["BasicVSR", precision], strict=True)
+        rows.append(
+            {
+                "network": name,
+                "precision": precision,
+                "frames_per_second": 1 / own,
+                "times_basicvsr": median(value / base for value, base in pairs),
+            }
+        )
+        _say("  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in rows[-1].values()))
+    if args.json:
+        settings = {"size": args.size, "rounds": args.rounds}
+        result = {"machine": machine(), "settings": settings, "rows": rows}
+        args.json.write_text(json.dumps(result, indent=1))
+
+
+def _seconds_per_frame(name: str, precision: str, width: int, height: int) -> float:
+    function, make, count, arguments, _ = _ROWS[name]
+    torch.manual_seed(0)
+    model = make().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    read = Reader(function, {**arguments, "precision": precision, "device": "cpu"})
+    options = Options.read(read, width, height)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(options.dtype)
+    info = ClipInfo(width, height, count, 0, 25, 1)
+    made = streaming(model, read, options, info)
+    frames = list(torch.rand(count, 1, 3, height, width))
+    runner = Runner(made.stream, made.plan, "off", made.tiles)
+    scale = made.stream.scale
+    start = time.perf_counter()
+    for chunk in range(made.plan.chunks):
+        step = runner.next(chunk)
+        out = torch.empty(len(made.plan.output(chunk)), 3, 1, scale * height, scale * width)
+        part = frames[step.first : step.last]
+        runner.run(step, part, [(False, False)] * len(part), [p.unbind() for p in out])
+    return (time.perf_counter() - start) / count
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""The filters as typed functions, for scripts that import `vs_vsr`.
+
+`basicvsr(clip, weights="vimeo90k-bd")` is the same as `clip.vsr.BasicVSR(weights="vimeo90k-bd")`.
+"""
+
+import os
+from importlib.metadata import files
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+from vs_vsr.errors import BridgeError
+
+if TYPE_CHECKING:
+    from vapoursynth import VideoNode
+
+__all__ = ["basicvsr", "basicvsrpp", "edvr", "iconvsr", "realbasicvsr", "vrt"]
+
+
+class Common(TypedDict, total=False):
+    """Arguments that every filter has.
+
+    weights: A name of the registry (`vs-vsr weights list`) or a file.
+    device: "auto" (a GPU where there is one), "cpu", "cuda:0", …
+    precision: "auto" (fp16 on a GPU; on a CPU bf16 where the processor has it; fp32 for VRT),
+        "fp32", "bf16" or "fp16".
+    chunk: Frames computed together, less by default where the pictures are large; 0 is the whole
+        clip at once, as the papers' numbers are made.
+    tile: Side in pixels of the spatial tiles, at least 64; 0, the default but for VRT, is whole
+        frames.
+    overlap: Pixels that neighbouring tiles share, default 32 (VRT: 20), or a quarter of `tile`
+        where that is less.
+    scenes: Where states and windows stop: at the frames' own marks ("props", the default:
+        `_SceneChangePrev` and `_SceneChangeNext`), at cuts found in the pictures ("detect"), or
+        nowhere ("off").
+    matrix: Matrix of a YUV or GRAY frame whose `_Matrix` does not say: "709", "170m", "470bg",
+        "2020ncl", "240m", "fcc" or "ycgco"; by default it follows from the frame's size.
+    prefetch: Ask the source for the next chunk's frames while one is computed; default off.
+    """
+
+    weights: str | os.PathLike[str]
+    device: str
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    chunk: int
+    tile: int
+    overlap: int
+    scenes: Literal["props", "detect", "off"]
+    matrix: str
+    prefetch: bool
+
+
+class Recurrent(Common, total=False):
+    """Arguments of the filters that carry a forward state.
+
+    lookahead: Frames after a chunk that its backward pass sees, default 15.
+    segment: Frames over which the forward state is carried, a multiple of `chunk`, default 4
+        chunks. A seek computes from the segment's start.
+    preroll: Frames before a segment that warm its state up, default 10.
+    """
+
+    lookahead: int
+    segment: int
+    preroll: int
+
+
+def basicvsr(clip: "VideoNode", **arguments: Unpack[Recurrent]) -> "VideoNode":
+    """Upscale a clip four times with BasicVSR.
+
+    Args:
+        clip: Any constant format and size, progressive. What is not RGBS or RGBH is converted and
+            converted back; values are clamped to [0, 1] of the RGB range.
+        arguments: As in `Recurrent`; `chunk` is 30 by default, `weights` "reds4".
+
+    Returns:
+        The clip at four times the width and height, in its own format, with its properties.
+
+    Raises:
+        vapoursynth.Error: An argument breaks its rule, or weights or device are not to be had.
+
+    Source: BasicVSR, arXiv:2012.02181.
+    """
+    return _call("BasicVSR", clip, arguments)
+
+
+def iconvsr(
+    clip: "VideoNode", *, keyframe: int | None = None, **arguments: Unpack[Recurrent]
+) -> "VideoNode":
+    """Upscale a clip four times with IconVSR.
+
+    Args:
+        clip: As for `basicvsr`.
+        keyframe: Every how many frames, by frame number, both branches are refilled; default 5, as
+            the published networks were trained. The first and last frame of a shot always are.
+        arguments: As in `Recurrent`; `chunk` is 30 by default, `weights` "reds4". A seek computes
+            the backward pass of the segment's chunks too.
+
+    Returns:
+        As `basicvsr`.
+
+    Raises:
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: IconVSR, arXiv:2012.02181.
+    """
+    return _call("IconVSR", clip, {"keyframe": keyframe, **arguments})
+
+
+def edvr(
+    clip: "VideoNode",
+    *,
+    padding: Literal["reflection_circle", "replicate"] | None = None,
+    **arguments: Unpack[Common],
+) -> "VideoNode":
+    """Upscale a clip four times, or deblur it, with EDVR: each frame from two or three neighbours.
+
+    Args:
+        clip: As for `basicvsr`.
+        padding: What windows see beyond a shot's ends: what mirrors about the window, or the end
+            frame. By default as the official tests of the network: the former for upscaling sharp
+            input, the latter otherwise.
+        arguments: As in `Common`; `chunk` is 10 by default, `weights` "reds4".
+
+    Returns:
+        The clip at four times the width and height; at its own size for weights that restore
+        ("deblur", "deblurcomp", the second stages).
+
+    Raises:
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: EDVR, arXiv:1905.02716.
+    """
+    return _call("EDVR", clip, {"padding": padding, **arguments})
+
+
+def realbasicvsr(
+    clip: "VideoNode", *, refine_threshold: float | None = None, **arguments: Unpack[Recurrent]
+) -> "VideoNode":
+    """Upscale a clip of real, degraded footage four times with RealBasicVSR.
+
+    Args:
+        clip: As for `basicvsr`.
+        refine_threshold: Clean a chunk's frames again, up to three times, until a pass changes
+            them by less than this on average, in 1/255; the paper's dynamic refinement is 5. By
+            default one pass, as every published configuration does. The reference decides once for
+            a whole clip; a stream decides for each chunk, and for each tile of it.
+        arguments: As in `Recurrent`; `chunk` is 30 by default, `weights` "reds".
+
+    Returns:
+        As `basicvsr`.
+
+    Raises:
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: RealBasicVSR, arXiv:2111.12704.
+    """
+    return _call("RealBasicVSR", clip, {"refine_threshold": refine_threshold, **arguments})
+
+
+def vrt(
+    clip: "VideoNode",
+    *,
+    lookahead: int | None = None,
+    sigma: float | None = None,
+    **arguments: Unpack[Common],
+) -> "VideoNode":
+    """Upscale, deblur, denoise or interpolate a clip with VRT.
+
+    Args:
+        clip: As for `basicvsr`.
+        lookahead: Frames that neighbouring windows share and average, at most `chunk`, default 2.
+            A window has `chunk + lookahead` frames.
+        sigma: For denoising: standard deviation of the noise on a scale of 255, 0 to 50.
+        arguments: As in `Common`. `weights` must be named: the published ones may not be used
+            commercially (CC BY-NC 4.0). `chunk` makes windows of 12 or 16 frames by default;
+            `tile` is 128, a multiple of 8, and decides the memory.
+
+    Returns:
+        The clip at four times the width and height for super-resolution, at its own size for
+        restoration; with twice the frames, of half the duration each, for interpolation.
+
+    Raises:
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: VRT, arXiv:2201.12288.
+    """
+    return _call("VRT", clip, {"lookahead": lookahead, "sigma": sigma, **arguments})
+
+
+def basicvsrpp(
+    clip: "VideoNode",
+    *,
+    lookahead: int | None = None,
+    preroll: int | None = None,
+    **arguments: Unpack[Common],
+) -> "VideoNode":
+    """Upscale a clip four times, or restore it, with BasicVSR++.
+
+    Args:
+        clip: As for `basicvsr`.
+        lookahead: Frames after a chunk that its passes see, default 15.
+        preroll: Frames before a chunk that its passes see, default 15.
+        arguments: As in `Common`; `chunk` is 60 by default, `weights` "reds4".
+
+    Returns:
+        The clip at four times the width and height; at its own size for weights that restore
+        ("deblur-gopro", "denoise", "ntire-decompress-track1", …).
+
+    Raises:
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: BasicVSR++, arXiv:2104.13371.
+    """
+    return _call("BasicVSRPP", clip, {"lookahead": lookahead, "preroll": preroll, **arguments})
+
+
+def _call(function: str, clip: "VideoNode", arguments: Any) -> "VideoNode":
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if "weights" in given:
+        given["weights"] = os.fspath(given["weights"])
+    node: VideoNode = getattr(_plugin(clip), function)(**given)
+    return node
+
+
+def _plugin(clip: "VideoNode") -> Any:
+    """The plugin, bound to the clip; loaded where VapourSynth did not find it itself."""
+    try:
+        return clip.vsr
+    except AttributeError:
+        import vapoursynth as vs
+
+        # VapourSynth looks beside its own package only; this one may be installed elsewhere.
+        for file in files("vs-vsr") or ():
+            if file.stem == "libvsr":
+                vs.core.std.LoadPlugin(str(file.locate()))
+                return clip.vsr
+    raise BridgeError(
+        "bridge: the compiled plugin must be installed with vs_vsr, got none. Reinstall vs-vsr."
+    )

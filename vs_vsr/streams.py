@@ -1,0 +1,210 @@
+"""How each network streams: its plan, with measured defaults, and what runs along it."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from vs_vsr.bridge import ClipInfo
+from vs_vsr.models.basicvsrpp import BasicVSRPP
+from vs_vsr.models.edvr import EDVR, Padding
+from vs_vsr.models.iconvsr import IconVSR
+from vs_vsr.models.vrt import VRT
+from vs_vsr.options import Options, Reader
+from vs_vsr.streaming.plan import Plan, WindowPlan
+from vs_vsr.streaming.runner import Stream
+from vs_vsr.streaming.tiles import Tile, tiles
+from vs_vsr.streaming.windows import InterpolationStream, WindowStream
+
+__all__ = ["DEFAULT_WEIGHTS", "Streaming", "network_options", "streaming"]
+
+# The weights each filter takes when none are named. VRT's may not be used commercially, so the user
+# names them.
+DEFAULT_WEIGHTS = {
+    "BasicVSR": "reds4",
+    "IconVSR": "reds4",
+    "EDVR": "reds4",
+    "RealBasicVSR": "reds",
+    "VRT": None,
+    "BasicVSRPP": "reds4",
+}
+
+# Measured: docs/measurements.md.
+_CHUNK, _LOOKAHEAD, _SEGMENT_CHUNKS, _PREROLL = 30, 15, 4, 10
+# EDVR's frames share features only, which are kept: a short chunk costs nothing and starts soon.
+_EDVR_CHUNK = 10
+# Of BasicVSR++, on both sides of every chunk; so the chunk is longer.
+_PP_CHUNK, _PP_CONTEXT = 60, 15
+# VRT: what the windows of the reference share.
+_VRT_LOOKAHEAD = 2
+_INTERPOLATION_CHUNK = 10
+# A chunk's pictures are held together; by default they take no more than this.
+_CHUNK_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """What runs a clip through a network."""
+
+    stream: Stream
+    plan: Plan
+    tiles: list[Tile]
+    rate: int = 1
+    """Output frames for each input frame."""
+    message: str = ""
+    """What the user should know about the defaults taken; may be empty."""
+
+
+def network_options(read: Reader) -> dict[str, Any]:
+    """What the filter's own arguments say about the network, as `load_model` takes it.
+
+    Raises:
+        ArgumentError: A value breaks its rule.
+    """
+    options: dict[str, Any] = {}
+    if read.given("keyframe"):
+        options["keyframe_stride"] = read.at_least("keyframe", 5, 1)
+    if read.given("padding"):
+        allowed: tuple[Padding, ...] = ("reflection_circle", "replicate")
+        options["padding"] = read.choice("padding", allowed[0], allowed)
+    threshold = read.number("refine_threshold", 0, 255, "Leave it out for one cleaning pass.")
+    if threshold is not None:
+        options["refine_threshold"] = threshold
+    return options
+
+
+def streaming(model: nn.Module, read: Reader, options: Options, clip: ClipInfo) -> Streaming:
+    """How `model` streams this clip.
+
+    Raises:
+        ArgumentError: An argument breaks its rule.
+    """
+    for kind, plan in _PLANS:
+        if isinstance(model, kind):
+            return plan(model, read, options, clip)
+    return _recurrent(model, read, options, clip)
+
+
+def _recurrent(model: Any, read: Reader, options: Options, clip: ClipInfo) -> Streaming:
+    """BasicVSR, RealBasicVSR and IconVSR: a forward state, and a look-ahead for the other way."""
+    lookahead = read.at_least("lookahead", _LOOKAHEAD, 0)
+    preroll = read.at_least("preroll", _PREROLL, 0)
+    chunk, message = _chunk(read, clip, _CHUNK, _picture_bytes(model, clip))
+    # A window that mirrors at a cut reads as far beyond it as it is wide.
+    context = 2 * model.radius if isinstance(model, IconVSR) else 0
+    coupled = isinstance(model, IconVSR)
+    if not chunk:
+        plan = Plan(clip.num_frames, clip.num_frames, 0, clip.num_frames, 0, context, coupled)
+        return _tiled(model, plan, options, clip)
+    segment = read.at_least("segment", _SEGMENT_CHUNKS * chunk, 1)
+    if segment % chunk:
+        below, above = segment // chunk * chunk, -(-segment // chunk) * chunk
+        nearest = f"{below} or {above}" if below else f"{above}"
+        raise read.error("segment", f"a multiple of chunk ({chunk})", segment, f"Use {nearest}.")
+    plan = Plan(clip.num_frames, chunk, lookahead, segment, preroll, context, coupled)
+    return _tiled(model, plan, options, clip, message)
+
+
+def _edvr(model: EDVR, read: Reader, options: Options, clip: ClipInfo) -> Streaming:
+    chunk, message = _chunk(read, clip, _EDVR_CHUNK, _picture_bytes(model, clip))
+    chunk = chunk or clip.num_frames
+    plan = Plan(clip.num_frames, chunk, 0, chunk, 0, context=2 * model.radius, spares=True)
+    return _tiled(model, plan, options, clip, message)
+
+
+def _basicvsrpp(model: BasicVSRPP, read: Reader, options: Options, clip: ClipInfo) -> Streaming:
+    lookahead = read.at_least("lookahead", _PP_CONTEXT, 0)
+    preroll = read.at_least("preroll", _PP_CONTEXT, 0)
+    # The features of five passes are held for every frame of a chunk.
+    pixels = clip.width * clip.height // (1 if model.low_res else 16)
+    features = 5 * model.channels * options.dtype.itemsize * pixels
+    chunk, message = _chunk(read, clip, _PP_CHUNK, _picture_bytes(model, clip) + features)
+    if not chunk:
+        return _tiled(
+            model, Plan(clip.num_frames, clip.num_frames, 0, clip.num_frames, 0), options, clip
+        )
+    plan = Plan(clip.num_frames, chunk, lookahead, chunk, preroll)
+    return _tiled(model, plan, options, clip, message)
+
+
+def _vrt(model: VRT, read: Reader, options: Options, clip: ClipInfo) -> Streaming:
+    whole = tiles(clip.height, clip.width, 0, 0, model.scale)
+    sigma = read.number("sigma", 0, 255, "Use the noise's standard deviation on a scale of 255.")
+    if model.denoises != (sigma is not None):
+        rule = "given for weights that denoise" if model.denoises else "left out but for denoising"
+        raise read.error("sigma", rule, sigma, "Published weights take 0 to 50.")
+    if model.interpolates:
+        if read.given("lookahead"):
+            raise read.error("lookahead", "left out for interpolation", 1, "Leave it out.")
+        chunk, message = _chunk(read, clip, _INTERPOLATION_CHUNK, 2 * _picture_bytes(model, clip))
+        chunk = chunk or clip.num_frames
+        plan = Plan(clip.num_frames, chunk, 0, chunk, 0, context=2)
+        between = InterpolationStream(model, tile=options.tile, overlap=options.overlap)
+        return Streaming(between, plan, whole, 2, message)
+    # Two of the network's own windows in time.
+    length = 2 * model.window[0]
+    chunk, message = _chunk(read, clip, length - _VRT_LOOKAHEAD, _picture_bytes(model, clip))
+    whole_clip = not chunk
+    chunk = chunk or clip.num_frames
+    lookahead = read.at_least("lookahead", min(_VRT_LOOKAHEAD, chunk), 0)
+    if whole_clip:
+        lookahead = 0
+    if lookahead > chunk:
+        raise read.error("lookahead", f"at most chunk ({chunk})", lookahead, f"Use {chunk}.")
+    windows = WindowPlan(clip.num_frames, chunk, lookahead, chunk, 0)
+    stream = WindowStream(model, windows, tile=options.tile, overlap=options.overlap, sigma=sigma)
+    return Streaming(stream, windows, whole, 1, message)
+
+
+_PLANS: tuple[tuple[type[nn.Module], Callable[..., Streaming]], ...] = (
+    (EDVR, _edvr),
+    (BasicVSRPP, _basicvsrpp),
+    (VRT, _vrt),
+)
+
+
+def _tiled(
+    model: Any, plan: Plan, options: Options, clip: ClipInfo, message: str = ""
+) -> Streaming:
+    """A network whose spatial tiles are streams side by side."""
+    parts = tiles(clip.height, clip.width, options.tile, options.overlap, model.scale)
+    return Streaming(model, plan, parts, message=message)
+
+
+def _picture_bytes(model: Any, clip: ClipInfo) -> int:
+    """Memory of one output frame, RGBS."""
+    return int(12 * clip.width * clip.height * model.scale**2)
+
+
+def _chunk(read: Reader, clip: ClipInfo, default: int, frame_bytes: int) -> tuple[int, str]:
+    """The chunk, and what to tell about it; 0 is the whole clip at once."""
+    rule = "at least 1, or 0 for the whole clip at once"
+    chunk = read.at_least("chunk", default, 0, rule)
+    if read.given("chunk"):
+        needed, there = (
+            min(chunk or clip.num_frames, clip.num_frames) * frame_bytes,
+            _memory_bytes(),
+        )
+        if needed > there:
+            rule = f"at least 1 for a clip whose pictures take {needed >> 30} GiB of {there >> 30}"
+            if chunk:
+                rule = f"so low that its pictures fit in {there >> 30} GiB ({needed >> 30} here)"
+            raise read.error("chunk", rule, chunk, "Leave it out to stream the clip.")
+        return chunk, ""
+    fitting = max(1, _CHUNK_BYTES // frame_bytes)
+    if chunk <= fitting:
+        return chunk, ""
+    return fitting, (
+        f"{read.function}: chunk is {fitting} instead of {default} frames, so that its pictures "
+        f"of {frame_bytes >> 20} MiB each stay under {_CHUNK_BYTES >> 30} GiB."
+    )
+
+
+def _memory_bytes() -> int:
+    """Memory of the machine; without limit where the system does not tell."""
+    if not hasattr(os, "sysconf"):
+        return sys.maxsize
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
