@@ -2,9 +2,10 @@
 
     python -m vs_vsr.bench.borders LOW_FOLDER TRUTH_FOLDER --weights vimeo90k-bd
 
-The folders hold the frames of one clip as pictures, in the order of their names. Each setting is
-run over the whole clip; the table gives what it loses against the whole-clip mode, on the mean and
-on the worst frame, in dB. It goes to standard error, one JSON object with every figure to --json.
+The folders hold the frames of one clip as pictures, in the order of their names. --model takes
+IconVSR, RealBasicVSR and BasicVSRPP too. Each setting is run over the whole clip; the table gives
+what it loses against the whole-clip mode, on the mean and on the worst frame, in dB. It goes to
+standard error, one JSON object with every figure to --json.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from vs_vsr.bench.metrics import Array, luma, psnr, ssim
-from vs_vsr.models.basicvsr import BasicVSR
+from vs_vsr.models.basicvsrpp import BasicVSRPP
+from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.streaming.plan import Plan
-from vs_vsr.streaming.runner import Runner
+from vs_vsr.streaming.runner import Runner, Stream
 from vs_vsr.streaming.tiles import tiles
 from vs_vsr.weights.detect import load_model
 
@@ -30,10 +33,12 @@ __all__ = ["main", "stream"]
 # (chunk, lookahead, segment, preroll); the first is the whole clip.
 _LOOKAHEADS = [(10, n, 1000, 0) for n in (0, 4, 7, 10, 15)]
 _PREROLLS = [(10, 1000, 10, n) for n in (0, 4, 7, 10, 15)]
+# BasicVSR++: the same on both sides of every chunk.
+_CONTEXTS = [(10, n, 10, n) for n in (0, 4, 7, 10, 15)]
 _DEFAULTS = [(30, 10, 120, 10), (30, 15, 120, 10), (15, 15, 60, 10), (15, 15, 15, 10)]
 
 
-def stream(model: BasicVSR, frames: Sequence[Tensor], plan: Plan) -> list[Array]:
+def stream(model: Stream, frames: Sequence[Tensor], plan: Plan) -> list[Array]:
     """Upscale `frames`, each (1, 3, H, W), along `plan`; returns each (3, s*H, s*W)."""
     height, width = frames[0].shape[-2:]
     runner = Runner(model, plan, "off", tiles(height, width, 0, 0, model.scale))
@@ -52,12 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("low", type=Path)
     parser.add_argument("truth", type=Path)
+    models = ("BasicVSR", "IconVSR", "RealBasicVSR", "BasicVSRPP")
+    parser.add_argument("--model", choices=models, default="BasicVSR")
     parser.add_argument("--weights", default="reds4")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
-    model = load_model(args.weights, model="BasicVSR")
-    assert isinstance(model, BasicVSR)
+    model: Any = load_model(args.weights, model=args.model)
     if args.precision == "bf16":
         for parameter in model.parameters():
             parameter.data = parameter.data.bfloat16()
@@ -66,13 +72,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     count = len(low)
     rows = []
     whole: Array | None = None
-    for chunk, lookahead, segment, preroll in [
-        (count, 0, count, 0),
-        *_LOOKAHEADS,
-        *_PREROLLS,
-        *_DEFAULTS,
-    ]:
-        plan = Plan(count, chunk, lookahead, segment, preroll)
+    settings = [*_LOOKAHEADS, *_PREROLLS, *_DEFAULTS]
+    if isinstance(model, BasicVSRPP):
+        settings = _CONTEXTS
+    coupled = isinstance(model, IconVSR)
+    context = 2 * model.radius if coupled else 0
+    for chunk, lookahead, segment, preroll in [(count, 0, count, 0), *settings]:
+        plan = Plan(count, chunk, lookahead, segment, preroll, context, coupled)
         lumas = [luma(picture) for picture in stream(model, low, plan)]
         values = np.array([psnr(a, b) for a, b in zip(lumas, truth, strict=True)])
         whole = values if whole is None else whole
@@ -92,8 +98,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         sys.stderr.write(text + "\n")
     if args.json:
-        settings = {"weights": args.weights, "precision": args.precision, "frames": count}
-        args.json.write_text(json.dumps({**settings, "torch": torch.__version__, "rows": rows}))
+        named = {k: getattr(args, k) for k in ("model", "weights", "precision")}
+        result = {**named, "frames": count, "torch": torch.__version__, "rows": rows}
+        args.json.write_text(json.dumps(result))
 
 
 def _read(folder: Path) -> list[Array]:

@@ -3,14 +3,16 @@
     python -m vs_vsr.bench.networks --json result.json
 
 Each network has its published size and seeded weights (speed does not depend on them), and runs
-along its filter's default plan, cut to a few chunks, on tensors: no frame server. In turn and
-`--rounds` times each one does its frames; a row gives frames per second, how many times slower than
-BasicVSR that is in the same round, and bf16 against fp32. A table goes to standard error, one JSON
-object to --json.
+along its filter's default plan, on a few frames, as tensors: no frame server. In turn and
+`--rounds` times each one does its frames; a row gives seconds a frame of --size, and how many times
+BasicVSR's that is in the same round. VRT is slow, so it does a part of the area and its seconds are
+scaled up. With one network and one round the peak memory is its own. A table goes to standard
+error, one JSON object to --json.
 """
 
 import argparse
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -75,28 +77,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     seconds: dict[tuple[str, str], list[float]] = {}
     for i in range(args.rounds):
         for precision in args.precisions:
-            for name in dict.fromkeys(["BasicVSR", *args.only]):
+            for name in args.only:
                 share = _ROWS[name][4]
                 took = _seconds_per_frame(name, precision, int(width * share), int(height * share))
-                # Per pixel of the full size, so that rows can be set side by side.
                 seconds.setdefault((name, precision), []).append(took / share**2)
-                _say(f"round {i}: {name}, {precision}: {took:.2f} s a frame")
+                _say(f"round {i}: {name}, {precision}: {took / share**2:.2f} s a frame")
     rows = []
     for (name, precision), values in seconds.items():
-        own = median(values)
-        pairs = zip(values, seconds["BasicVSR", precision], strict=True)
-        rows.append(
-            {
-                "network": name,
-                "precision": precision,
-                "frames_per_second": 1 / own,
-                "times_basicvsr": median(value / base for value, base in pairs),
-            }
-        )
-        _say("  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in rows[-1].values()))
+        row = {"network": name, "precision": precision, "seconds_per_frame": median(values)}
+        base = seconds.get(("BasicVSR", precision))
+        if base is not None:
+            row["times_basicvsr"] = median(v / b for v, b in zip(values, base, strict=True))
+        rows.append(row)
+        _say("  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    _say(f"peak resident memory {peak} MiB")
     if args.json:
         settings = {"size": args.size, "rounds": args.rounds}
-        result = {"machine": machine(), "settings": settings, "rows": rows}
+        result = {"machine": machine(), "settings": settings, "rows": rows, "peak_mib": peak}
         args.json.write_text(json.dumps(result, indent=1))
 
 
