@@ -36,8 +36,9 @@ DEFAULT_WEIGHTS = {
 _CHUNK, _LOOKAHEAD, _SEGMENT_CHUNKS, _PREROLL = 30, 15, 4, 10
 # EDVR's frames share features only, which are kept: a short chunk costs nothing and starts soon.
 _EDVR_CHUNK = 10
-# Of BasicVSR++, on both sides of every chunk; so the chunk is longer.
-_PP_CHUNK, _PP_CONTEXT = 60, 15
+# Of BasicVSR++, on both sides of every chunk: so the chunk is longer, and never gets so short that
+# most of the work is for the context.
+_PP_CHUNK, _PP_LEAST, _PP_CONTEXT = 60, 15, 15
 # VRT: what the windows of the reference share.
 _VRT_LOOKAHEAD = 2
 _INTERPOLATION_CHUNK = 10
@@ -121,7 +122,8 @@ def _basicvsrpp(model: BasicVSRPP, read: Reader, options: Options, clip: ClipInf
     # The features of five passes are held for every frame of a chunk.
     pixels = clip.width * clip.height // (1 if model.low_res else 16)
     features = 5 * model.channels * options.dtype.itemsize * pixels
-    chunk, message = _chunk(read, clip, _PP_CHUNK, _picture_bytes(model, clip) + features)
+    frame_bytes = _picture_bytes(model, clip) + features
+    chunk, message = _chunk(read, clip, _PP_CHUNK, frame_bytes, least=_PP_LEAST)
     if not chunk:
         return _tiled(
             model, Plan(clip.num_frames, clip.num_frames, 0, clip.num_frames, 0), options, clip
@@ -138,7 +140,8 @@ def _vrt(model: VRT, read: Reader, options: Options, clip: ClipInfo) -> Streamin
         raise read.error("sigma", rule, sigma, "Published weights take 0 to 50.")
     if model.interpolates:
         if read.given("lookahead"):
-            raise read.error("lookahead", "left out for interpolation", 1, "Leave it out.")
+            got = read.at_least("lookahead", 0, 0)
+            raise read.error("lookahead", "left out for interpolation", got, "Leave it out.")
         chunk, message = _chunk(read, clip, _INTERPOLATION_CHUNK, 2 * _picture_bytes(model, clip))
         chunk = chunk or clip.num_frames
         plan = Plan(clip.num_frames, chunk, 0, chunk, 0, context=2)
@@ -179,7 +182,9 @@ def _picture_bytes(model: Any, clip: ClipInfo) -> int:
     return int(12 * clip.width * clip.height * model.scale**2)
 
 
-def _chunk(read: Reader, clip: ClipInfo, default: int, frame_bytes: int) -> tuple[int, str]:
+def _chunk(
+    read: Reader, clip: ClipInfo, default: int, frame_bytes: int, least: int = 1
+) -> tuple[int, str]:
     """The chunk, and what to tell about it; 0 is the whole clip at once."""
     rule = "at least 1, or 0 for the whole clip at once"
     chunk = read.at_least("chunk", default, 0, rule)
@@ -194,12 +199,12 @@ def _chunk(read: Reader, clip: ClipInfo, default: int, frame_bytes: int) -> tupl
                 rule = f"so low that its pictures fit in {there >> 30} GiB ({needed >> 30} here)"
             raise read.error("chunk", rule, chunk, "Leave it out to stream the clip.")
         return chunk, ""
-    fitting = max(1, _CHUNK_BYTES // frame_bytes)
+    fitting = max(least, _CHUNK_BYTES // frame_bytes)
     if chunk <= fitting:
         return chunk, ""
     return fitting, (
-        f"{read.function}: chunk is {fitting} instead of {default} frames, so that its pictures "
-        f"of {frame_bytes >> 20} MiB each stay under {_CHUNK_BYTES >> 30} GiB."
+        f"{read.function}: chunk is {fitting} instead of {default} frames, as each holds "
+        f"{frame_bytes >> 20} MiB and they should stay under {_CHUNK_BYTES >> 30} GiB."
     )
 
 

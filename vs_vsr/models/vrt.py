@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from vs_vsr.errors import ArgumentError, ShapeError
 from vs_vsr.models import vrt_tiles
-from vs_vsr.models.deformable import ModulatedDeformConv
 from vs_vsr.models.layers import Activation, Conv, enlarged
 from vs_vsr.models.padding import mirror_pad
 from vs_vsr.models.sampling import flow_warp, nearest4_warp
 from vs_vsr.models.spynet import SPyNet
-from vs_vsr.models.vrt_attention import BlockGroup, GatedMLP, Size
+from vs_vsr.models.vrt_attention import Size
+from vs_vsr.models.vrt_stage import Refinement, Stage, channels_first, channels_last, reshape
 
 __all__ = ["VRT"]
 
@@ -78,17 +78,17 @@ class VRT(nn.Module):
             self.spynet = SPyNet()
         for i, reduction in enumerate(_REDUCTIONS):
             before = _REDUCTIONS[max(i - 1, 0)]
-            stage = _Stage(
+            stage = Stage(
                 (widths[max(i - 1, 0)], widths[i]), depths[i], heads[i], window, reduction - before
             )
             if pa_frames:
                 stage.add_warping(self.reach, groups, _MAX_RESIDUE_MAGNITUDE / 2**reduction)
             self.add_module(f"stage{i + 1}", stage)
         last = len(_REDUCTIONS)
-        self.stage8 = nn.ModuleList([_reshape(widths[last - 1], widths[last])])
+        self.stage8 = nn.ModuleList([reshape(widths[last - 1], widths[last])])
         for i in range(last, len(depths)):
             own = (1, *window[1:]) if i in independent else window
-            self.stage8.append(_Refinement(widths[i], depths[i], own, heads[i]))
+            self.stage8.append(Refinement(widths[i], depths[i], own, heads[i]))
         self.norm = nn.LayerNorm(widths[-1])
         self.conv_after_body = nn.Linear(widths[-1], widths[0])
         self._add_tail(widths[0])
@@ -236,7 +236,7 @@ class VRT(nn.Module):
         s = self.scale
         out = frames.new_empty(b, t, 3, s * height, s * width)
         for i, frame in enumerate(frames.unbind(1)):
-            picture = self.conv_last(self._enlarged(_channels_first(x[:, i])))
+            picture = self.conv_last(self._enlarged(channels_first(x[:, i])))
             torch.add(enlarged(frame, s) if s > 1 else frame, picture, out=out[:, i])
         return out
 
@@ -255,10 +255,11 @@ class VRT(nn.Module):
         mean = frames.mean((1, 3, 4), keepdim=True)
         x = self.conv_first.of_clip((frames - mean).to(self._dtype))
         x = x + self._features(x, [], [])
-        joined = torch.cat([_channels_first(frame) for frame in x.unbind(1)], dim=1)
+        joined = torch.cat([channels_first(frame) for frame in x.unbind(1)], dim=1)
         fused = F.leaky_relu(self.linear_fuse(joined), 0.2)
         picture: Tensor = self.conv_last(F.pad(fused, (3, 3, 3, 3), mode="reflect"))
-        return picture.float()[:, None] + mean
+        out: Tensor = picture.float()[:, None] + mean
+        return out
 
     def _flows(self, frames: Tensor) -> tuple[_Flows, _Flows]:
         """Flows to the next frames and to the previous ones, at every size and distance."""
@@ -319,7 +320,7 @@ class _FrameConv(Conv):
         """Turn (B, T, C, H, W) into (B, T, H, W, D)."""
         folded = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         y: Tensor = self(folded)
-        return torch.unflatten(_channels_last(y), 0, x.shape[:2])
+        return torch.unflatten(channels_last(y), 0, x.shape[:2])
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
@@ -336,151 +337,7 @@ class _FrameConv(Conv):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-class _Halve(nn.Module):
-    """(B, T, H, W, C) to (B, T, H/2, W/2, 4*C)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Put the column's parity before the row's, and both before the channel."""
-        x = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (B, T, h, row, w, column, C)
-        return x.permute(0, 1, 2, 4, 5, 3, 6).flatten(4)
-
-
-class _Double(nn.Module):
-    """(B, T, H, W, C) to (B, T, 2*H, 2*W, C/4)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Read the channels in the order that `_Halve` writes."""
-        x = x.unflatten(4, (2, 2, -1))  # (B, T, h, w, column, row, C)
-        return x.permute(0, 1, 2, 5, 3, 4, 6).flatten(4, 5).flatten(2, 3)
-
-
-def _reshape(width: int, out: int, halvings: int | None = None) -> nn.Sequential:
-    """What leads to a stage's size and width; `halvings` None: from one width to another."""
-    if halvings == 0:
-        return nn.Sequential(nn.Identity(), nn.LayerNorm(out))
-    layers = {None: nn.Identity(), 1: _Halve(), -1: _Double()}
-    between = {None: width, 1: 4 * width, -1: width // 4}[halvings]
-    return nn.Sequential(layers[halvings], nn.LayerNorm(between), nn.Linear(between, out))
-
-
-class _Refinement(nn.Module):
-    """A group of blocks without mutual attention, as a residue."""
-
-    def __init__(self, width: int, depth: int, window: Size, heads: int) -> None:
-        super().__init__()
-        self.residual_group = BlockGroup(width, depth, window, heads, mutual=False)
-        self.linear = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the group to (B, T, H, W, C)."""
-        out: Tensor = x + self.linear(self.residual_group(x))
-        return out
-
-
-class _Stage(nn.Module):
-    """Attention at one size, then each frame joined by its neighbours, warped in parallel."""
-
-    def __init__(
-        self, widths: tuple[int, int], depth: int, heads: int, window: Size, halvings: int
-    ) -> None:
-        super().__init__()
-        width = widths[1]
-        self.width = width
-        self.reshape = _reshape(*widths, halvings)
-        mutual = int(depth * 0.75)
-        pair = (2, *window[1:])
-        self.residual_group1 = BlockGroup(width, mutual, pair, heads, mutual=True)
-        self.linear1 = nn.Linear(width, width)
-        self.residual_group2 = BlockGroup(width, depth - mutual, window, heads, mutual=False)
-        self.linear2 = nn.Linear(width, width)
-
-    def add_warping(self, reach: int, groups: int, magnitude: float) -> None:
-        """Make the parts that join each frame by `reach` neighbours on either side."""
-        self.pa_deform = _Alignment(self.width, reach, groups, magnitude)
-        self.pa_fuse = GatedMLP(3 * self.width, 3 * self.width, self.width)
-
-    def forward(self, x: Tensor, flows: tuple[list[Tensor], list[Tensor]] | None) -> Tensor:
-        """Apply the stage.
-
-        Args:
-            x: (B, T, H, W, C), of the stage before.
-            flows: To the next frames and to the previous ones, by distance; None: no warping.
-        """
-        x = self.reshape(x)
-        x = x + self.linear1(self.residual_group1(x))
-        x = x + self.linear2(self.residual_group2(x))
-        return x if flows is None else self._warped(x, *flows)
-
-    def _warped(self, x: Tensor, to_next: list[Tensor], to_previous: list[Tensor]) -> Tensor:
-        frames = [_channels_first(frame) for frame in x.unbind(1)]
-        out = torch.empty_like(x)
-        last = len(frames) - 1
-        for i, frame in enumerate(frames):
-            sides = []
-            for flows, step, room in ((to_next, 1, last - i), (to_previous, -1, i)):
-                near = [frames[i + step * d] for d in range(1, min(len(flows), room) + 1)]
-                # Flows are kept by the earlier of their two frames.
-                ways = [
-                    flow[:, min(i, i + step * (d + 1))] for d, flow in enumerate(flows[: len(near)])
-                ]
-                sides.append(self.pa_deform(frame, near, ways))
-            joined = torch.cat([_channels_last(f) for f in (frame, *sides)], dim=-1)
-            out[:, i] = self.pa_fuse(joined)
-        return out
-
-
-class _Alignment(ModulatedDeformConv):
-    """The features of a frame's neighbours on one side, brought to its own places."""
-
-    def __init__(self, width: int, reach: int, groups: int, magnitude: float) -> None:
-        # The released weights take `width` channels even where there are 2 or 3 neighbours:
-        # then each run of outputs sees one of them.
-        super().__init__(width, width, groups)
-        self.reach = reach
-        self.magnitude = magnitude
-        layers: list[nn.Module] = [Conv((1 + reach) * width + 2 * reach, width, 3, "leaky_relu")]
-        for _ in range(2):
-            layers += [nn.Identity(), Conv(width, width, 3, "leaky_relu")]
-        self.conv_offset = nn.Sequential(*layers, nn.Identity(), Conv(width, 27 * groups))
-
-    def forward(self, frame: Tensor, near: list[Tensor], ways: list[Tensor]) -> Tensor:
-        """Align.
-
-        Args:
-            frame: The frame's own features, (B, C, H, W).
-            near: Those of the neighbours that there are, the nearest first.
-            ways: The flow to each of them, (B, 2, H, W), float32.
-        """
-        if not near:
-            return torch.zeros_like(frame)
-        b, _, height, width = frame.shape
-        missing = self.reach - len(near)
-        nothing = [torch.zeros_like(frame)] * missing
-        ways = ways + [frame.new_zeros(b, 2, height, width, dtype=torch.float32)] * missing
-        seen = [flow_warp(x, way) for x, way in zip(near, ways, strict=False)]
-        along = torch.stack([way.flip(1) for way in ways], dim=1)  # (B, reach, 2, H, W), (y, x)
-        seen += [*nothing, frame, *(way.to(frame.dtype) for way in ways)]
-        offsets, mask = self.split(self.conv_offset(_stacked(seen)))
-        offsets = self.magnitude * offsets.tanh()
-        # Each run of groups reads one neighbour, and moves along the flow to it.
-        offsets = offsets.unflatten(1, (self.reach, -1, 2)) + along[:, :, None]
-        return self.deform(_stacked([*near, *nothing]), offsets.flatten(1, 3), mask.sigmoid())
-
-
 def _chained(far: Tensor, onward: Tensor) -> Tensor:
     """The flow along `far` and from there along `onward`, each (B, t, 2, h, w)."""
     moved = flow_warp(onward.flatten(0, 1), far.flatten(0, 1))
     return far + torch.unflatten(moved, 0, far.shape[:2])
-
-
-def _stacked(features: Sequence[Tensor]) -> Tensor:
-    return torch.cat(list(features), dim=1).contiguous(memory_format=torch.channels_last)
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    """(B, H, W, C) as (B, C, H, W), channels_last: the same memory."""
-    return x.permute(0, 3, 1, 2)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1)

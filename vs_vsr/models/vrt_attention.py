@@ -165,10 +165,10 @@ class WindowAttention(nn.Module):
         out: Tensor = self.proj(own)
         return out
 
-    def _split(self, qkv: Tensor) -> tuple[Tensor, ...]:
+    def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, N, 3*C) to queries, keys and values, each (n, heads, N, C/heads)."""
         parts = torch.unflatten(qkv, 2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return parts.unbind(0)
+        return parts[0], parts[1], parts[2]
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         if bias is not None:

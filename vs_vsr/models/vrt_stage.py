@@ -1,0 +1,168 @@
+"""What VRT is made of: stages of attention whose frames are then joined by their neighbours."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vs_vsr.models.deformable import ModulatedDeformConv
+from vs_vsr.models.layers import Conv
+from vs_vsr.models.sampling import flow_warp
+from vs_vsr.models.vrt_attention import BlockGroup, GatedMLP, Size
+
+__all__ = ["Refinement", "Stage", "channels_first", "channels_last", "reshape"]
+
+
+class _Halve(nn.Module):
+    """(B, T, H, W, C) to (B, T, H/2, W/2, 4*C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Put the column's parity before the row's, and both before the channel."""
+        x = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (B, T, h, row, w, column, C)
+        return x.permute(0, 1, 2, 4, 5, 3, 6).flatten(4)
+
+
+class _Double(nn.Module):
+    """(B, T, H, W, C) to (B, T, 2*H, 2*W, C/4)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Read the channels in the order that `_Halve` writes."""
+        x = x.unflatten(4, (2, 2, -1))  # (B, T, h, w, column, row, C)
+        return x.permute(0, 1, 2, 5, 3, 4, 6).flatten(4, 5).flatten(2, 3)
+
+
+def reshape(width: int, out: int, halvings: int | None = None) -> nn.Sequential:
+    """What leads to a stage's size and width; `halvings` None: from one width to another."""
+    if halvings == 0:
+        return nn.Sequential(nn.Identity(), nn.LayerNorm(out))
+    layers = {None: nn.Identity(), 1: _Halve(), -1: _Double()}
+    between = {None: width, 1: 4 * width, -1: width // 4}[halvings]
+    return nn.Sequential(layers[halvings], nn.LayerNorm(between), nn.Linear(between, out))
+
+
+class Refinement(nn.Module):
+    """A group of blocks without mutual attention, as a residue."""
+
+    def __init__(self, width: int, depth: int, window: Size, heads: int) -> None:
+        """Make the group; `window` has one frame where frames are looked at one at a time."""
+        super().__init__()
+        self.residual_group = BlockGroup(width, depth, window, heads, mutual=False)
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the group to (B, T, H, W, C)."""
+        out: Tensor = x + self.linear(self.residual_group(x))
+        return out
+
+
+class Stage(nn.Module):
+    """Attention at one size, then each frame joined by its neighbours, warped in parallel."""
+
+    def __init__(
+        self, widths: tuple[int, int], depth: int, heads: int, window: Size, halvings: int
+    ) -> None:
+        """Make the stage.
+
+        Args:
+            widths: Features a pixel before it and in it.
+            depth: Blocks, three quarters of them with mutual attention.
+            heads: Of the attention.
+            window: Of the other quarter; mutual attention has two frames.
+            halvings: 1 halves height and width first, -1 doubles them, 0 keeps them.
+        """
+        super().__init__()
+        width = widths[1]
+        self.width = width
+        self.reshape = reshape(*widths, halvings)
+        mutual = int(depth * 0.75)
+        pair = (2, *window[1:])
+        self.residual_group1 = BlockGroup(width, mutual, pair, heads, mutual=True)
+        self.linear1 = nn.Linear(width, width)
+        self.residual_group2 = BlockGroup(width, depth - mutual, window, heads, mutual=False)
+        self.linear2 = nn.Linear(width, width)
+
+    def add_warping(self, reach: int, groups: int, magnitude: float) -> None:
+        """Make the parts that join each frame by `reach` neighbours on either side."""
+        self.pa_deform = _Alignment(self.width, reach, groups, magnitude)
+        self.pa_fuse = GatedMLP(3 * self.width, 3 * self.width, self.width)
+
+    def forward(self, x: Tensor, flows: tuple[list[Tensor], list[Tensor]] | None) -> Tensor:
+        """Apply the stage.
+
+        Args:
+            x: (B, T, H, W, C), of the stage before.
+            flows: To the next frames and to the previous ones, by distance; None: no warping.
+        """
+        x = self.reshape(x)
+        x = x + self.linear1(self.residual_group1(x))
+        x = x + self.linear2(self.residual_group2(x))
+        return x if flows is None else self._warped(x, *flows)
+
+    def _warped(self, x: Tensor, to_next: list[Tensor], to_previous: list[Tensor]) -> Tensor:
+        frames = [channels_first(frame) for frame in x.unbind(1)]
+        out = torch.empty_like(x)
+        last = len(frames) - 1
+        for i, frame in enumerate(frames):
+            sides = []
+            for flows, step, room in ((to_next, 1, last - i), (to_previous, -1, i)):
+                near = [frames[i + step * d] for d in range(1, min(len(flows), room) + 1)]
+                # Flows are kept by the earlier of their two frames.
+                ways = [
+                    flow[:, min(i, i + step * (d + 1))] for d, flow in enumerate(flows[: len(near)])
+                ]
+                sides.append(self.pa_deform(frame, near, ways))
+            joined = torch.cat([channels_last(f) for f in (frame, *sides)], dim=-1)
+            out[:, i] = self.pa_fuse(joined)
+        return out
+
+
+class _Alignment(ModulatedDeformConv):
+    """The features of a frame's neighbours on one side, brought to its own places."""
+
+    def __init__(self, width: int, reach: int, groups: int, magnitude: float) -> None:
+        # The released weights take `width` channels even where there are 2 or 3 neighbours:
+        # then each run of outputs sees one of them.
+        super().__init__(width, width, groups)
+        self.reach = reach
+        self.magnitude = magnitude
+        layers: list[nn.Module] = [Conv((1 + reach) * width + 2 * reach, width, 3, "leaky_relu")]
+        for _ in range(2):
+            layers += [nn.Identity(), Conv(width, width, 3, "leaky_relu")]
+        self.conv_offset = nn.Sequential(*layers, nn.Identity(), Conv(width, 27 * groups))
+
+    def forward(self, frame: Tensor, near: list[Tensor], ways: list[Tensor]) -> Tensor:
+        """Align.
+
+        Args:
+            frame: The frame's own features, (B, C, H, W).
+            near: Those of the neighbours that there are, the nearest first.
+            ways: The flow to each of them, (B, 2, H, W), float32.
+        """
+        if not near:
+            return torch.zeros_like(frame)
+        b, _, height, width = frame.shape
+        missing = self.reach - len(near)
+        nothing = [torch.zeros_like(frame)] * missing
+        ways = ways + [frame.new_zeros(b, 2, height, width, dtype=torch.float32)] * missing
+        seen = [flow_warp(x, way) for x, way in zip(near, ways, strict=False)]
+        along = torch.stack([way.flip(1) for way in ways], dim=1)  # (B, reach, 2, H, W), (y, x)
+        seen += [*nothing, frame, *(way.to(frame.dtype) for way in ways)]
+        offsets, mask = self.split(self.conv_offset(_stacked(seen)))
+        offsets = self.magnitude * offsets.tanh()
+        # Each run of groups reads one neighbour, and moves along the flow to it.
+        offsets = offsets.unflatten(1, (self.reach, -1, 2)) + along[:, :, None]
+        return self.deform(_stacked([*near, *nothing]), offsets.flatten(1, 3), mask.sigmoid())
+
+
+def _stacked(features: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(features), dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(B, H, W, C) as (B, C, H, W), channels_last: the same memory."""
+    return x.permute(0, 3, 1, 2)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(B, C, H, W) as (B, H, W, C): the same memory."""
+    return x.permute(0, 2, 3, 1)
