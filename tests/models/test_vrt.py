@@ -62,6 +62,8 @@ def small(**arguments: Any) -> VRT:
 def clip(frames: int, height: int = 64, width: int = 64, batch: int = 1) -> Tensor:
     coarse = torch.rand(batch * frames, 3, height // 8 + 1, width // 8 + 1)
     fine = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+    # Grain, so that no two rows or columns are the same.
+    fine += 0.1 * torch.rand_like(fine)
     return fine.unflatten(0, (batch, frames))
 
 
@@ -141,13 +143,20 @@ def test_pictures_of_a_batch_do_not_meet() -> None:
 def test_noise_level() -> None:
     model, x = small(denoising=True), clip(2)
     assert not torch.allclose(model(x, 10), model(x, 40), atol=1e-4)
-    # The last input of the first convolution is the map, of sigma/255.
+    # The last input of the first convolution is the map, sigma/255 everywhere: through the middle
+    # of the kernel alone it is a bias.
     plain = small()
     state = model.state_dict()
     weight = state["conv_first.weight"]
-    state["conv_first.weight"] = weight[:, :27]
-    plain.load_state_dict(state)
-    assert torch.equal(plain(x), model(x, 0))
+    middle = weight[:, 27, 0, 1, 1].clone()
+    weight[:, 27] = 0
+    weight[:, 27, 0, 1, 1] = middle
+    model.load_state_dict(state)
+    bias = state["conv_first.bias"] + middle * 51 / 255
+    plain.load_state_dict(
+        {**state, "conv_first.weight": weight[:, :27], "conv_first.bias": bias}, strict=True
+    )
+    torch.testing.assert_close(model(x, 51), plain(x), atol=1e-6, rtol=0)
     for bad in (None, -1.0, math.nan, math.inf):
         with pytest.raises(ArgumentError, match=f"sigma must be a noise level .*, got {bad}"):
             model(x, bad)

@@ -1,0 +1,121 @@
+"""Whole clips of any length against plain readings of the references' loops."""
+
+from typing import Any
+
+import pytest
+import torch
+from conftest import drifting
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seeded import network
+from torch import Tensor
+
+from vs_vsr.errors import ShapeError
+from vs_vsr.models.layers import enlarged
+from vs_vsr.models.sampling import flow_warp
+
+
+def plain_iconvsr(model: Any, frames: list[Tensor], stride: int) -> Tensor:
+    """The clip padded once in time, keyframes every `stride` and the last, two loops."""
+    t, p = len(frames), model.temporal_padding
+    padded = [
+        *(frames[i] for i in range(2 * p, p, -1)),
+        *frames,
+        *(frames[i] for i in range(t - 2 - p, t - 2 - 2 * p, -1)),
+    ]
+    keys = {*range(0, t, stride), t - 1}
+    refill = {k: model.edvr(torch.stack(padded[k : k + 2 * p + 1], dim=1)) for k in keys}
+    blank = torch.zeros(1, model.channels, *frames[0].shape[-2:])
+    past: list[Tensor] = [blank] * t
+    feature = blank
+    for i in reversed(range(t)):
+        if i < t - 1:
+            feature = flow_warp(feature, model.spynet(frames[i], frames[i + 1]))
+        if i in keys:
+            feature = model.backward_fusion(torch.cat((feature, refill[i]), dim=1))
+        feature = past[i] = model.backward_trunk(torch.cat((frames[i], feature), dim=1))
+    feature, pictures = blank, []
+    for i in range(t):
+        if i > 0:
+            feature = flow_warp(feature, model.spynet(frames[i], frames[i - 1]))
+        if i in keys:
+            feature = model.forward_fusion(torch.cat((feature, refill[i]), dim=1))
+        feature = model.forward_trunk(torch.cat((frames[i], past[i], feature), dim=1))
+        base = enlarged(frames[i], 4)
+        out = torch.empty_like(base)
+        model.upsampler(feature, base, out.unbind(1))
+        pictures.append(out)
+    return torch.stack(pictures, dim=1)
+
+
+@settings(max_examples=6)
+@given(st.sampled_from(["IconVSR", "IconVSR Vimeo"]), st.integers(7, 16), st.integers(1, 9))
+def test_iconvsr_of_any_length_and_stride(name: str, length: int, stride: int) -> None:
+    with torch.inference_mode():
+        model: Any = network(name)
+        model.keyframe_stride = stride
+        frames = drifting(length, 24, 28)
+        got = model(torch.stack(frames, dim=1))
+        want = plain_iconvsr(model, frames, stride)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
+def official(index: int, length: int, padding: str) -> list[int]:
+    """The window of five around a frame, as the official tests number it."""
+    found = []
+    for i in range(index - 2, index + 3):
+        if i < 0:
+            found.append(0 if padding == "replicate" else index + 2 - i)
+        elif i >= length:
+            last = length - 1
+            found.append(last if padding == "replicate" else index - 2 - (i - last))
+        else:
+            found.append(i)
+    return found
+
+
+@settings(max_examples=6)
+@given(st.sampled_from(["EDVR", "EDVR deblur"]), st.integers(5, 12), st.booleans())
+def test_edvr_of_any_length(name: str, length: int, other: bool) -> None:
+    with torch.inference_mode():
+        model: Any = network(name)
+        if other:
+            both = {"replicate", "reflection_circle"}
+            (model.padding,) = both - {model.padding}
+        frames = drifting(length, 32, 48)
+        got = model(torch.stack(frames, dim=1))
+        for i in range(length):
+            window = [frames[k] for k in official(i, length, model.padding)]
+            want = model.window(torch.stack(window, dim=1))
+            torch.testing.assert_close(got[:, i], want, atol=1e-6, rtol=0)
+
+
+# A long clip of VRT takes minutes here.
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        *((name, n) for name in ("IconVSR", "EDVR", "RealBasicVSR", "BasicVSRPP") for n in (1, 40)),
+        *(("VRT deblur", n) for n in (1, 2)),
+    ],
+)
+def test_the_shortest_and_a_long_clip(name: str, length: int) -> None:
+    model: Any = network(name)
+    size = (64, 64) if name.startswith("VRT") else (16, 20)
+    frames = torch.stack(drifting(length, *size), dim=1)
+    pictures = model(frames)
+    assert pictures.shape == (1, length, 3, model.scale * size[0], model.scale * size[1])
+    assert pictures.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["IconVSR", "EDVR", "RealBasicVSR", "BasicVSRPP", "VRT deblur"])
+def test_what_is_no_clip_is_refused(name: str) -> None:
+    model: Any = network(name)
+    for shape in ((3, 8, 8), (1, 0, 3, 8, 8), (1, 5, 4, 8, 8)):
+        with pytest.raises(ShapeError, match=r"frames must be \(B, T, 3, H, W\), got \("):
+            model(torch.zeros(shape))
+
+
+def test_a_window_has_the_networks_length() -> None:
+    model: Any = network("EDVR")
+    with pytest.raises(ShapeError, match=r"^EDVR: frames must be \(B, 5, 3, H, W\), got \(1, 4,"):
+        model.window(torch.zeros(1, 4, 3, 8, 8))
