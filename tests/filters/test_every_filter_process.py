@@ -56,12 +56,12 @@ def test_vspipe_over_real_footage(name: str, shared: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "size", "arguments", "counts"),
     [
-        ("IconVSR", 32, ", chunk=10, lookahead=5, segment=20", (80, 400)),
-        ("EDVR", 32, "", (80, 400)),
-        ("RealBasicVSR", 32, ", chunk=10, lookahead=5, segment=20", (80, 400)),
-        ("BasicVSRPP", 32, ", chunk=10, lookahead=5, preroll=5", (80, 300)),
-        ("VRT deblur", 64, ", chunk=4, lookahead=2", (16, 48)),
-        ("VRT interpolate", 64, "", (20, 60)),
+        ("IconVSR", 32, ", chunk=10, lookahead=5, segment=20", (60, 240)),
+        ("EDVR", 32, "", (60, 240)),
+        ("RealBasicVSR", 32, ", chunk=10, lookahead=5, segment=20", (60, 240)),
+        ("BasicVSRPP", 32, ", chunk=10, lookahead=5, preroll=5", (60, 200)),
+        ("VRT deblur", 64, ", chunk=4, lookahead=2", (16, 40)),
+        ("VRT interpolate", 64, "", (20, 50)),
     ],
 )
 def test_memory_does_not_grow_with_the_clip(

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vs_vsr.errors import ShapeError
 from vs_vsr.models.deformable import ModulatedDeformConv
 from vs_vsr.models.layers import Conv, InputConvBlocks, Planes, Upsampler, enlarged
 from vs_vsr.models.padding import mirror_pad
@@ -14,6 +13,7 @@ from vs_vsr.models.recurrent import flows_between
 from vs_vsr.models.sampling import flow_warp
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.stretch import Stretch, shots
+from vs_vsr.models.whole import whole_clip
 
 __all__ = ["BasicVSRPP"]
 
@@ -93,15 +93,7 @@ class BasicVSRPP(nn.Module):
         Raises:
             ShapeError: `frames` has another shape.
         """
-        if frames.ndim != 5 or frames.shape[2] != 3 or not frames.shape[1]:
-            raise ShapeError(
-                f"BasicVSRPP: frames must be (B, T, 3, H, W), got {tuple(frames.shape)}. Stack "
-                "the frames in this order."
-            )
-        b, t, _, h, w = frames.shape
-        out = frames.new_empty(b, t, 3, self.scale * h, self.scale * w)
-        self.step(frames.unbind(1), Stretch.whole(t), None, [o.unbind(1) for o in out.unbind(1)])
-        return out
+        return whole_clip(self, frames)
 
     def step(
         self,

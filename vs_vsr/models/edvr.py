@@ -11,6 +11,7 @@ from vs_vsr.models.edvr_features import EDVRFeatures, Pyramid
 from vs_vsr.models.layers import Planes, ResidualBlock, Upsampler, enlarged
 from vs_vsr.models.padding import mirror_pad
 from vs_vsr.models.stretch import Stretch, folded
+from vs_vsr.models.whole import whole_clip
 
 __all__ = ["EDVR", "Padding", "WindowState"]
 
@@ -92,16 +93,7 @@ class EDVR(EDVRFeatures):
         Raises:
             ShapeError: `frames` has another shape.
         """
-        if frames.ndim != 5 or frames.shape[2] != 3 or not frames.shape[1]:
-            raise ShapeError(
-                f"EDVR: frames must be (B, T, 3, H, W), got {tuple(frames.shape)}. Stack the "
-                "frames in this order."
-            )
-        b, t, _, h, w = frames.shape
-        out = frames.new_empty(b, t, 3, self.scale * h, self.scale * w)
-        planes = [out[:, i].unbind(1) for i in range(t)]
-        self.step(frames.unbind(1), Stretch.whole(t), None, planes)
-        return out
+        return whole_clip(self, frames)
 
     def window(self, frames: Tensor) -> Tensor:
         """The centre frame of one window.

@@ -12,6 +12,7 @@ from vs_vsr.models.padding import mirror_pad
 from vs_vsr.models.recurrent import ForwardState, backward_flows, forward_flows, moved
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.stretch import Stretch, folded, shots
+from vs_vsr.models.whole import whole_clip
 
 __all__ = ["IconVSR"]
 
@@ -82,15 +83,7 @@ class IconVSR(nn.Module):
         Raises:
             ShapeError: `frames` has another shape.
         """
-        if frames.ndim != 5 or frames.shape[2] != 3 or not frames.shape[1]:
-            raise ShapeError(
-                f"IconVSR: frames must be (B, T, 3, H, W), got {tuple(frames.shape)}. Stack the "
-                "frames in this order."
-            )
-        b, t, _, h, w = frames.shape
-        out = frames.new_empty(b, t, 3, self.scale * h, self.scale * w)
-        self.step(frames.unbind(1), Stretch.whole(t), None, [o.unbind(1) for o in out.unbind(1)])
-        return out
+        return whole_clip(self, frames)
 
     def step(
         self,

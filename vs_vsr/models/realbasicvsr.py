@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from vs_vsr.errors import ShapeError
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.layers import Conv, InputConvBlocks, Planes
 from vs_vsr.models.recurrent import ForwardState
 from vs_vsr.models.stretch import Stretch
+from vs_vsr.models.whole import check_clip
 
 __all__ = ["CleanState", "RealBasicVSR"]
 
@@ -72,11 +72,7 @@ class RealBasicVSR(nn.Module):
         Raises:
             ShapeError: `frames` has another shape.
         """
-        if frames.ndim != 5 or frames.shape[2] != 3 or not frames.shape[1]:
-            raise ShapeError(
-                f"RealBasicVSR: frames must be (B, T, 3, H, W), got {tuple(frames.shape)}. Stack "
-                "the frames in this order."
-            )
+        check_clip(self, frames)
         threshold = self.refine_threshold if refine_threshold is None else refine_threshold
         cleaned, _ = self._clean_until(frames.unbind(1), threshold)
         out: Tensor = self.basicvsr(torch.stack(cleaned, dim=1))

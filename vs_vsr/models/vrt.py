@@ -16,6 +16,7 @@ from vs_vsr.models.sampling import flow_warp, nearest4_warp
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.vrt_attention import Size
 from vs_vsr.models.vrt_stage import Refinement, Stage, channels_first, channels_last, reshape
+from vs_vsr.models.whole import check_clip
 
 __all__ = ["VRT"]
 
@@ -203,11 +204,8 @@ class VRT(nn.Module):
         )
 
     def _check(self, frames: Tensor, sigma: float | None) -> None:
+        check_clip(self, frames)
         shape = tuple(frames.shape)
-        if len(shape) != 5 or shape[2] != 3 or not shape[1]:
-            raise ShapeError(
-                f"VRT: frames must be (B, T, 3, H, W), got {shape}. Stack the frames in this order."
-            )
         if self.interpolates and shape[1] != self.frames:
             raise ShapeError(
                 f"VRT: frames must be (B, {self.frames}, 3, H, W) to interpolate, got {shape}. "
