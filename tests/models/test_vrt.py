@@ -3,8 +3,9 @@
 import json
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vs_vsr.errors import ArgumentError, ShapeError
-from vs_vsr.models import vrt_attention, vrt_tiles
+from vs_vsr.models import vrt, vrt_attention, vrt_tiles
 from vs_vsr.models.sampling import nearest4_warp
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.vrt import VRT
@@ -156,7 +157,7 @@ def test_noise_level() -> None:
     plain.load_state_dict(
         {**state, "conv_first.weight": weight[:, :27], "conv_first.bias": bias}, strict=True
     )
-    torch.testing.assert_close(model(x, 51), plain(x), atol=1e-6, rtol=0)
+    torch.testing.assert_close(model(x, 51), plain(x), atol=1e-5, rtol=0)
     for bad in (None, -1.0, math.nan, math.inf):
         with pytest.raises(ArgumentError, match=f"sigma must be a noise level .*, got {bad}"):
             model(x, bad)
@@ -311,18 +312,40 @@ def test_flows_of_every_size() -> None:
     assert not torch.allclose(again[1], flows[1])
 
 
-def test_flows_over_several_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nearest4_reads_beside_a_whole_number() -> None:
+    # In float32 the place of pixel 40 and this flow round to 41, whose neighbours are itself.
+    x = torch.rand(1, 3, 64, 64)
+    flow = torch.full((1, 2, 64, 64), 1 - 2**-24)
+    y = nearest4_warp(x, flow).unflatten(1, (4, 3))[0, :, :, 40, 40]
+    assert torch.equal(y, torch.stack([x[0, :, 40 + j, 40 + i] for i in (0, 1) for j in (0, 1)]))
+
+
+def test_pixels_are_those_of_exact_flows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = small(), clip(3)
+    exact = deepcopy(model.spynet).double()
+    want = [exact(x[:, i], x[:, j]) for i, j in ((0, 1), (1, 2), (1, 0), (2, 1))]
+    seen: list[Tensor] = []
+
+    def noted(frame: Tensor, flow: Tensor) -> Tensor:
+        seen.append(flow)
+        return nearest4_warp(frame, flow)
+
+    monkeypatch.setattr(vrt, "nearest4_warp", noted)
+    assert model(x).dtype == torch.float32
+    assert len(seen) == len(want)
+    for flow in want:
+        assert flow.dtype == torch.float64
+        assert any((flow - other).abs().max() < 1e-12 for other in seen)
+    assert next(model.spynet.parameters()).dtype == torch.float32
+
+
+def test_flows_over_several_frames() -> None:
     """Moves that differ by pair add up over two and three frames."""
     model, moves = small(pa_frames=6), torch.tensor([1.0, 2.0, 4.0, 8.0])
-
-    def scales(reference: Tensor, supporting: Tensor, count: int) -> list[Tensor]:
-        sign = 1 if torch.equal(reference, x[0, :-1]) else -1
-        return [(sign * moves).view(-1, 1, 1, 1).expand(-1, 2, 64, 64).clone()] * count
-
-    x = clip(5)
-    monkeypatch.setattr(model.spynet, "scales", scales)
-    for sign, flows in zip((1, -1), model._flows(x), strict=True):
-        for distance, flow in enumerate(flows[0], start=1):
+    directions: tuple[Literal[1], Literal[-1]] = (1, -1)
+    for sign in directions:
+        flows = (sign * moves).view(1, -1, 1, 1, 1).expand(1, -1, 2, 64, 64)
+        for distance, flow in enumerate(model._chains([flows], sign)[0], start=1):
             centre = flow[0, :, 0, 32, 32].tolist()
             sums = [sign * moves[t : t + distance].sum().item() for t in range(5 - distance)]
             assert centre == sums

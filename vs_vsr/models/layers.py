@@ -40,9 +40,10 @@ def _fused_convolution() -> bool:
 
 
 def _can_fuse(x: Tensor, weight: Tensor) -> bool:
-    # The fused operators have no derivative.
+    # The fused operators have no derivative, nor float64.
     records = torch.is_grad_enabled() and (weight.requires_grad or x.requires_grad)
-    return x.device.type == "cpu" and _fused_convolution() and not records
+    known = x.device.type == "cpu" and x.dtype != torch.float64
+    return known and _fused_convolution() and not records
 
 
 def convolve(

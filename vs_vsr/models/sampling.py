@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["flow_warp", "nearest4_warp"]
+__all__ = ["flow_warp", "nearest4_warp", "position_dtype"]
+
+
+def position_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What flows and positions are kept in beside values of `dtype`: at least float32.
+
+    In half precision they would be off by pixels in a large frame.
+    """
+    return torch.promote_types(dtype, torch.float32)
 
 
 def flow_warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
@@ -23,22 +31,21 @@ def flow_warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = 
     Source: BasicVSR, arXiv:2012.02181; as grid_sample with align_corners=True.
     """
     height, width = x.shape[-2:]
-    # Positions stay float32: in half precision they would be off by pixels in a large frame.
-    flow = flow.float()
-    column = flow[:, 0] + torch.arange(width, device=x.device, dtype=torch.float32)
-    row = flow[:, 1] + torch.arange(height, device=x.device, dtype=torch.float32)[:, None]
+    flow = flow.to(position_dtype(flow.dtype))
+    column = flow[:, 0] + torch.arange(width, device=x.device, dtype=flow.dtype)
+    row = flow[:, 1] + torch.arange(height, device=x.device, dtype=flow.dtype)[:, None]
     warp = _warp_rows if x.device.type == "cpu" else _warp_grid
     return warp(x, row, column, border=padding == "border")
 
 
 def _warp_grid(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tensor:
-    """Warp by grid_sample, in float32: it takes the positions only in the dtype of `x`."""
+    """Warp by grid_sample, which takes the positions only in the dtype of `x`."""
     height, width = x.shape[-2:]
     grid = torch.stack(
         (2 * column / max(width - 1, 1) - 1, 2 * row / max(height - 1, 1) - 1), dim=-1
     )
     padding = "border" if border else "zeros"
-    y = F.grid_sample(x.float(), grid, padding_mode=padding, align_corners=True)
+    y = F.grid_sample(x.to(grid.dtype), grid, padding_mode=padding, align_corners=True)
     return y.to(x.dtype, memory_format=torch.channels_last)
 
 
@@ -80,8 +87,8 @@ def _warp_rows(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tenso
 def nearest4_warp(x: Tensor, flow: Tensor) -> Tensor:
     """Read `x` at the four pixels around where `flow` points, unweighted.
 
-    A flow that is a rounding error away from a whole number reads other pixels: this is not
-    continuous, so positions are float32 and flow is added to the pixel's place before rounding.
+    This is not continuous: a position that is a rounding error away from a whole number reads other
+    pixels. So positions are float64, and as exact as the flow.
 
     Args:
         x: Frames, (B, C, H, W), floating point.
@@ -94,9 +101,9 @@ def nearest4_warp(x: Tensor, flow: Tensor) -> Tensor:
     Source: VRT, arXiv:2201.12288.
     """
     b, c, height, width = x.shape
-    flow = flow.float()
-    column = flow[:, 0] + torch.arange(width, device=x.device, dtype=torch.float32)
-    row = flow[:, 1] + torch.arange(height, device=x.device, dtype=torch.float32)[:, None]
+    flow = flow.double()
+    column = flow[:, 0] + torch.arange(width, device=x.device)
+    row = flow[:, 1] + torch.arange(height, device=x.device)[:, None]
     columns = torch.stack((column.floor(), column.ceil()), dim=-1)[..., :, None]
     rows = torch.stack((row.floor(), row.ceil()), dim=-1)[..., None, :]
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)

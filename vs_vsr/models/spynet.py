@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vs_vsr.models.layers import convolve
-from vs_vsr.models.sampling import flow_warp
+from vs_vsr.models.sampling import flow_warp, position_dtype
 
 __all__ = ["SPyNet"]
 
@@ -39,8 +39,8 @@ class _Level(nn.Module):
 class SPyNet(nn.Module):
     """Flow from each reference frame to its supporting frame.
 
-    The flow itself, its upsampling and the warps stay float32 whatever the weights are: bfloat16
-    has three digits, and flows are added up over six levels.
+    The flow itself, its upsampling and the warps are float32 at least, whatever the weights are:
+    bfloat16 has three digits, and flows are added up over six levels.
     """
 
     mean: Tensor
@@ -61,7 +61,8 @@ class SPyNet(nn.Module):
             supporting: The same shape; B may be 0.
 
         Returns:
-            (B, 2, H, W), float32, in pixels: dx, dy. Warping `supporting` by it aligns it.
+            (B, 2, H, W), float32 or the weights' float64, in pixels: dx, dy. Warping `supporting`
+            by it aligns it.
         """
         return self.scales(reference, supporting, 1)[0]
 
@@ -74,7 +75,7 @@ class SPyNet(nn.Module):
             count: How many sizes, 1 to 6.
 
         Returns:
-            For size k (B, 2, H >> k, W >> k), float32, in pixels of that size.
+            For size k (B, 2, H >> k, W >> k), likewise, in pixels of that size.
         """
         b, _, height, width = reference.shape
         # The sizes every level divides evenly.
@@ -83,6 +84,9 @@ class SPyNet(nn.Module):
         if not b:
             return [reference.new_zeros(0, 2, *size) for size in sizes]
         group = max(1, _GROUP_PIXELS // (h32 * w32))
+        if self._dtype == torch.float64:
+            # A CPU unfolds the whole batch in memory, 25 KB a pixel.
+            group = 1
         groups = [
             self._flows(*(self._normalised(x, (h32, w32)) for x in pair))[: -count - 1 : -1]
             for pair in zip(reference.split(group), supporting.split(group), strict=True)
@@ -96,10 +100,10 @@ class SPyNet(nn.Module):
         return flows
 
     def _normalised(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        x = x.float()
+        x = x.to(position_dtype(self._dtype))
         if x.shape[-2:] != size:
             x = F.interpolate(x, size, mode="bilinear", align_corners=False)
-        return (x - self.mean.float()) / self.std.float()
+        return (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
 
     def _flows(self, reference: Tensor, supporting: Tensor) -> list[Tensor]:
         """The flow of each level of the pyramid, the coarsest first."""
@@ -114,7 +118,7 @@ class SPyNet(nn.Module):
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             warped = flow_warp(supporting, flow, padding="border")
             x = torch.cat((reference, warped, flow), dim=1).to(self._dtype)
-            flow = flow + level(x.contiguous(memory_format=torch.channels_last)).float()
+            flow = flow + level(x.contiguous(memory_format=torch.channels_last)).to(flow.dtype)
             flows.append(flow)
         return flows
 

@@ -1,8 +1,9 @@
 """VRT: a video restoration transformer (arXiv:2201.12288)."""
 
 from collections.abc import Collection, Sequence
+from copy import deepcopy
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -228,9 +229,14 @@ class VRT(nn.Module):
 
     def _restored(self, frames: Tensor, sigma: float | None) -> Tensor:
         b, t, _, height, width = frames.shape
-        to_next, to_previous = self._flows(frames)
-        x = self.conv_first.of_clip(self._joined(frames, to_next, to_previous, sigma))
-        x = x + self._features(x, to_next, to_previous)
+        one, other = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
+        spynet = self._exact_spynet()
+        to_next, to_previous = (
+            [flow.unflatten(0, (b, t - 1)) for flow in spynet.scales(*pair, _SCALES)]
+            for pair in ((one, other), (other, one))
+        )
+        x = self.conv_first.of_clip(self._joined(frames, to_next[0], to_previous[0], sigma))
+        x = x + self._features(x, self._chains(to_next, 1), self._chains(to_previous, -1))
         s = self.scale
         out = frames.new_empty(b, t, 3, s * height, s * width)
         for i, frame in enumerate(frames.unbind(1)):
@@ -259,23 +265,29 @@ class VRT(nn.Module):
         out: Tensor = picture.float()[:, None] + mean
         return out
 
-    def _flows(self, frames: Tensor) -> tuple[_Flows, _Flows]:
-        """Flows to the next frames and to the previous ones, at every size and distance."""
-        one, other = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
-        count = frames.shape[1] - 1
-        to_next = [[f.unflatten(0, (-1, count))] for f in self.spynet.scales(one, other, _SCALES)]
-        to_previous = [
-            [f.unflatten(0, (-1, count))] for f in self.spynet.scales(other, one, _SCALES)
-        ]
+    def _exact_spynet(self) -> SPyNet:
+        """What finds the flows: in float64 beside float32 features on a CPU.
+
+        Frames are read at whole pixels, and a rounding error of the flow reads others: of float32
+        each machine its own. Float64 gives all of them the same pixels.
+        """
+        if self._dtype == torch.float32 and self.conv_first.weight.device.type == "cpu":
+            return deepcopy(self.spynet).double()
+        return self.spynet
+
+    def _chains(self, flows: Sequence[Tensor], direction: Literal[1, -1]) -> _Flows:
+        """Flows at every distance, float32, from those to the next frames (1) or previous ones."""
+        chains = [[flow.float()] for flow in flows]
         for distance in range(1, self.reach):
-            for flows in to_next:
-                flows.append(_chained(flows[-1][:, :-1], flows[0][:, distance:]))
-            for flows in to_previous:
-                flows.append(_chained(flows[-1][:, 1:], flows[0][:, :-distance]))
-        return to_next, to_previous
+            for chain in chains:
+                far, onward = chain[-1][:, :-1], chain[0][:, distance:]
+                if direction < 0:
+                    far, onward = chain[-1][:, 1:], chain[0][:, :-distance]
+                chain.append(_chained(far, onward))
+        return chains
 
     def _joined(
-        self, frames: Tensor, to_next: _Flows, to_previous: _Flows, sigma: float | None
+        self, frames: Tensor, to_next: Tensor, to_previous: Tensor, sigma: float | None
     ) -> Tensor:
         """Each frame, its neighbours moved to its places, and the noise level, (B, T, C, H, W)."""
         b, t, _, height, width = frames.shape
@@ -283,9 +295,9 @@ class VRT(nn.Module):
         x[:, :, :3] = frames
         for i in range(t):
             if i < t - 1:
-                x[:, i, 3:15] = nearest4_warp(frames[:, i + 1], to_next[0][0][:, i])
+                x[:, i, 3:15] = nearest4_warp(frames[:, i + 1], to_next[:, i])
             if i:
-                x[:, i, 15:27] = nearest4_warp(frames[:, i - 1], to_previous[0][0][:, i - 1])
+                x[:, i, 15:27] = nearest4_warp(frames[:, i - 1], to_previous[:, i - 1])
         if sigma is not None:
             x[:, :, 27] = sigma / 255
         return x
