@@ -1,6 +1,6 @@
 """What each network does of its own along its plan, on plain tensors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from seeded import network
 from torch import Tensor, nn
 
 from vs_vsr.models.edvr_features import EDVRFeatures
+from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.models.realbasicvsr import RealBasicVSR
 from vs_vsr.models.stretch import Stretch
 from vs_vsr.streaming.plan import Plan, WindowPlan
@@ -36,56 +37,79 @@ def counted(
     return calls
 
 
-def run(runner: Runner, plan: Plan, frames: list[Tensor], chunk: int, scale: int = 4) -> Tensor:
+def run(
+    runner: Runner, plan: Plan, frames: list[Tensor], chunk: int, cuts: Collection[int] = ()
+) -> Tensor:
     """All steps on the way to a chunk."""
     while True:
         step = runner.next(chunk)
         count = len(plan.output(chunk)) if step.render else 0
-        out = torch.full((count, 3, 1, scale * HEIGHT, scale * WIDTH), torch.nan)
-        part = frames[step.first : step.last]
-        runner.run(step, part, [(False, False)] * len(part), [p.unbind() for p in out])
+        out = torch.full((count, 3, 1, 4 * HEIGHT, 4 * WIDTH), torch.nan)
+        numbers = range(step.first, step.last)
+        marks = [(n in cuts, False) for n in numbers]
+        runner.run(step, [frames[n] for n in numbers], marks, [p.unbind() for p in out])
         if step.render:
             return out
 
 
-def streamed(name: str, plan: Plan, order: list[int]) -> dict[int, Tensor]:
+def streamed(
+    name: str, plan: Plan, order: Iterable[int], cuts: Collection[int] = ()
+) -> dict[int, Tensor]:
     model: Any = network(name)
-    runner = Runner(model, plan, "off", tiles(HEIGHT, WIDTH, 0, 0, model.scale))
+    runner = Runner(model, plan, "props", tiles(HEIGHT, WIDTH, 0, 0, model.scale))
     frames = drifting(LENGTH, HEIGHT, WIDTH)
-    return {chunk: run(runner, plan, frames, chunk) for chunk in order}
+    return {chunk: run(runner, plan, frames, chunk, cuts) for chunk in order}
 
 
 def test_edvr_makes_the_features_of_each_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = counted(monkeypatch, EDVRFeatures, "pyramid")
     plan = Plan(LENGTH, 4, 0, 4, 0, context=4, spares=True)
-    streamed("EDVR", plan, list(range(plan.chunks)))
+    streamed("EDVR", plan, range(plan.chunks), [6])
     assert len(calls) == LENGTH
+    calls.clear()
+    # A seek makes no more than what the windows of its chunk see, here two on either side.
+    streamed("EDVR", plan, [3])
+    assert len(calls) == 8
 
 
-def test_keyframes_lie_on_the_clips_own_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    model: Any = network("IconVSR")
-    found: set[int] = set()
-    plain = type(model)._refills
+def refilled(
+    monkeypatch: pytest.MonkeyPatch, order: Iterable[int], cuts: Collection[int] = ()
+) -> list[list[int]]:
+    """Numbers of the keyframes that each step of IconVSR refills, in chunks of 4 with 3 ahead."""
+    steps: list[list[int]] = []
+    plain = IconVSR._refills
 
-    def noted(self: Any, frames: list[Tensor], stretch: Stretch) -> Any:
+    def noted(self: IconVSR, frames: Sequence[Tensor], stretch: Stretch) -> Any:
         refills = plain(self, frames, stretch)
-        found.update(stretch.first + i for i in refills)
-        assert all(i in stretch.active for i in refills)
+        steps.append([stretch.first + i for i in refills])
         return refills
 
-    monkeypatch.setattr(type(model), "_refills", noted)
-    plan = Plan(LENGTH, 3, 2, 6, 2, context=4, coupled=True)
-    streamed("IconVSR", plan, list(range(plan.chunks)))
-    # Every fifth by number, and the clip's last.
-    assert sorted(found) == [0, 5, 10, 15, 20]
-    found.clear()
-    streamed("IconVSR", plan, [plan.chunks - 2])
-    assert found <= {0, 5, 10, 15, 20}
+    monkeypatch.setattr(IconVSR, "_refills", noted)
+    plan = Plan(LENGTH, 4, 3, 8, 2, context=4, coupled=True)
+    streamed("IconVSR", plan, order, cuts)
+    return steps
+
+
+def test_a_keyframe_is_one_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Segments of 8 warm up over 2; the clip's last frame is one by its place too.
+    in_order = [[0, 5], [5, 10], [10], [15], [15, 20], [20]]
+    assert refilled(monkeypatch, range(6)) == in_order
+
+
+def test_a_seek_refills_what_going_in_order_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refilled(monkeypatch, [3]) == [[10], [15]]
+
+
+def test_the_ends_of_a_shot_are_keyframes_and_the_grid_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    want = [[0, 5], [5, 7, 8, 10], [7, 8, 10], [15], [15, 20], [20]]
+    assert refilled(monkeypatch, range(6), [8]) == want
 
 
 def test_a_seek_of_iconvsr_looks_ahead_while_it_advances() -> None:
     plan = Plan(LENGTH, 3, 2, 9, 2, context=4, coupled=True)
-    in_order = streamed("IconVSR", plan, list(range(plan.chunks)))
+    in_order = streamed("IconVSR", plan, range(plan.chunks))
     for chunk in range(plan.chunks):
         assert torch.equal(streamed("IconVSR", plan, [chunk])[chunk], in_order[chunk])
 
@@ -93,7 +117,7 @@ def test_a_seek_of_iconvsr_looks_ahead_while_it_advances() -> None:
 def test_realbasicvsr_cleans_each_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = counted(monkeypatch, RealBasicVSR, "_residual")
     plan = Plan(LENGTH, 3, 2, 21, 0)
-    streamed("RealBasicVSR", plan, list(range(plan.chunks)))
+    streamed("RealBasicVSR", plan, range(plan.chunks))
     assert len(calls) == LENGTH
 
 

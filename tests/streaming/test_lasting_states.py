@@ -1,0 +1,195 @@
+"""Networks whose states last, along their plans: cuts, context, seeks and broken sources."""
+
+import random
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from conftest import drifting
+from seeded import network
+from torch import Tensor
+
+from vs_vsr.models.stretch import Stretch
+from vs_vsr.streaming.plan import Plan
+from vs_vsr.streaming.runner import Runner
+from vs_vsr.streaming.tiles import tiles
+
+HEIGHT, WIDTH, LENGTH = 24, 28, 14
+
+# Chunks and segments that many borders and few frames make.
+_ALONE = Plan(LENGTH, 3, 0, 3, 0, context=4, spares=True)
+_CARRIED = Plan(LENGTH, 3, 2, 6, 2)
+_BESIDE = Plan(LENGTH, 3, 2, 3, 2)
+PLANS = {
+    "EDVR": _ALONE,
+    "EDVR deblur": _ALONE,
+    "IconVSR": Plan(LENGTH, 3, 2, 6, 2, context=4, coupled=True),
+    "IconVSR Vimeo": Plan(LENGTH, 3, 1, 6, 2, context=6, coupled=True),
+    "RealBasicVSR": _CARRIED,
+    "BasicVSRPP": _BESIDE,
+    "BasicVSRPP restore": _BESIDE,
+}
+RECURRENT = [name for name in PLANS if not name.startswith("EDVR")]
+
+
+@cache
+def lasting(name: str) -> Any:
+    """The seeded network, made to remember: what a frame shows reaches all others.
+
+    A fresh network forgets a frame within three others, so a state that is wrong would be a picture
+    that is right. Larger flows would move all that is remembered out of the picture.
+    """
+    model = network(name)
+    gain = 8 if name.startswith("BasicVSRPP") else 4
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "spynet" in key and ".8." in key:
+                parameter.mul_(0.25)
+            elif "trunk.main.0.weight" in key:
+                parameter[:, 3:].mul_(gain)
+            elif "backbone" in key and key.endswith("main.0.weight"):
+                parameter.mul_(gain)
+    return model
+
+
+class Streamed:
+    """A clip through a network, chunk by chunk."""
+
+    def __init__(
+        self, model: Any, plan: Plan, frames: Sequence[Tensor], cuts: Iterable[int] = ()
+    ) -> None:
+        self.plan = plan
+        self.runner = Runner(model, plan, "props", tiles(HEIGHT, WIDTH, 0, 0, model.scale))
+        self.broken: set[int] = set()
+        self._scale = model.scale
+        self._frames = frames
+        self._marks = [(n in set(cuts), False) for n in range(len(frames))]
+
+    def chunk(self, chunk: int) -> Tensor:
+        """The pictures of a chunk; raises LookupError where the source cannot give a frame."""
+        while True:
+            step = self.runner.next(chunk)
+            part = slice(step.first, step.last)
+            if self.broken & set(range(step.first, step.last)):
+                self.runner.failed(step)
+                raise LookupError(step)
+            count = len(self.plan.output(chunk)) if step.render else 0
+            size = (self._scale * HEIGHT, self._scale * WIDTH)
+            out = torch.full((count, 3, 1, *size), torch.nan)
+            planes = [picture.unbind() for picture in out]
+            self.runner.run(step, self._frames[part], self._marks[part], planes)
+            if step.render:
+                return out[:, :, 0]
+
+    def all(self, order: Iterable[int] | None = None) -> Tensor:
+        done = {k: self.chunk(k) for k in (order or range(self.plan.chunks))}
+        return torch.cat([done[k] for k in sorted(done)])
+
+
+def pictures(name: str, frames: Sequence[Tensor], cuts: Iterable[int] = ()) -> Tensor:
+    return Streamed(lasting(name), PLANS[name], frames, cuts).all()
+
+
+def whole(name: str, frames: Sequence[Tensor]) -> Tensor:
+    out: Tensor = lasting(name)(torch.stack(list(frames), dim=1))[0]
+    return out
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_these_networks_remember(name: str) -> None:
+    frames = drifting(LENGTH, HEIGHT, WIDTH)
+    other = [*frames[:6], 1 - frames[6], *frames[7:]]
+    change = (whole(name, frames) - whole(name, other)).abs().amax((1, 2, 3))
+    assert (change > 1e-4).all()
+    # Nor does it grow without end, which would drown all else.
+    assert change.max() < 10
+
+
+@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("cut", [4, 6])
+def test_nothing_crosses_a_cut(name: str, cut: int) -> None:
+    frames = drifting(LENGTH, HEIGHT, WIDTH)
+    other = drifting(LENGTH, HEIGHT, WIDTH, seed=11)
+    want = pictures(name, frames, [cut])
+    after = pictures(name, [*other[:cut], *frames[cut:]], [cut])
+    assert torch.equal(after[cut:], want[cut:])
+    before = pictures(name, [*frames[:cut], *other[cut:]], [cut])
+    assert torch.equal(before[:cut], want[:cut])
+    without = pictures(name, frames)
+    assert not torch.equal(without[cut - 1], want[cut - 1])
+    assert not torch.equal(without[cut], want[cut])
+
+
+@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("cuts", [(), (5, 9)])
+def test_any_order_gives_the_same_bits(name: str, cuts: tuple[int, ...]) -> None:
+    frames, plan = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
+    in_order = pictures(name, frames, cuts)
+    for order in ([*range(plan.chunks)][::-1], random.Random(4).sample(range(plan.chunks), 5)):
+        assert torch.equal(Streamed(lasting(name), plan, frames, cuts).all(order), in_order)
+    for k in range(plan.chunks):
+        alone = Streamed(lasting(name), plan, frames, cuts).chunk(k)
+        assert torch.equal(alone, in_order[plan.output(k).start : plan.output(k).stop])
+
+
+@pytest.mark.parametrize("name", ["EDVR", "EDVR deblur"])
+@pytest.mark.parametrize("cut", [1, 3, 12])
+def test_windows_at_a_cut_are_those_at_the_ends_of_a_clip(name: str, cut: int) -> None:
+    frames = drifting(LENGTH, HEIGHT, WIDTH)
+    sides = torch.cat((whole(name, frames[:cut]), whole(name, frames[cut:])))
+    assert torch.equal(pictures(name, frames, [cut]), sides)
+    assert torch.equal(pictures(name, frames), whole(name, frames))
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_what_sees_all_of_the_clip_is_the_whole_clip(name: str) -> None:
+    frames, like = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
+    context, coupled = like.context, like.coupled
+    # Within one segment, which BasicVSR++ does not carry a state over, and from one to the next.
+    for segment in (3,) if name.startswith("BasicVSRPP") else (15, 3):
+        plan = Plan(LENGTH, 3, LENGTH, segment, LENGTH, context, coupled)
+        got = Streamed(lasting(name), plan, frames).all()
+        torch.testing.assert_close(got, whole(name, frames), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_more_context_comes_nearer_to_the_whole_clip(name: str) -> None:
+    frames, like = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
+    errors = []
+    for context in (0, 3, 8):
+        plan = Plan(LENGTH, 3, context, like.segment, context, like.context, like.coupled)
+        got = Streamed(lasting(name), plan, frames).all()
+        errors.append((got - whole(name, frames)).abs().mean().item())
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 2 * errors[-1]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_chunk_that_cannot_be_had_spoils_no_other_for_long(name: str) -> None:
+    frames, plan = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
+    clip = Streamed(lasting(name), plan, frames)
+    clip.broken = {7}
+    came = []
+    # Each request may meet the frame anew, in a chunk before its own.
+    for k in [*range(plan.chunks)] * 3:
+        try:
+            assert not clip.chunk(k).isnan().any()
+            came.append(k)
+        except LookupError:
+            continue
+    around = plan.lookahead + plan.context
+    ahead = [k for k in range(plan.chunks) if plan.output(k).stop + around <= 7]
+    after = [k for k in range(plan.chunks) if plan.output(k).start > 7]
+    assert set(came) == {*ahead, *after}
+
+
+def test_a_stretch_of_a_shot_is_not_taken_for_all_of_it() -> None:
+    # Frames 2 to 7 of a longer shot, of which 4 and 5 are wanted: no end is near.
+    frames = drifting(9, HEIGHT, WIDTH)
+    model = lasting("EDVR")
+    stretch = Stretch(6, range(2, 4), range(2, 4), first=2)
+    out = torch.empty(2, 1, 3, 4 * HEIGHT, 4 * WIDTH)
+    model.step(frames[2:8], stretch, None, [picture.unbind(1) for picture in out])
+    assert torch.equal(out[:, 0], whole("EDVR", frames)[4:6])
