@@ -109,7 +109,7 @@ def edvr(
     padding: Literal["reflection_circle", "replicate"] | None = None,
     **arguments: Unpack[Common],
 ) -> "VideoNode":
-    """Upscale a clip four times, or deblur it, with EDVR: each frame from two or three neighbours.
+    """Upscale a clip four times, or deblur it, with EDVR: each frame with 2 or 3 on either side.
 
     Args:
         clip: As for `basicvsr`.

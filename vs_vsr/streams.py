@@ -119,11 +119,13 @@ def _edvr(model: EDVR, read: Reader, options: Options, clip: ClipInfo) -> Stream
 def _basicvsrpp(model: BasicVSRPP, read: Reader, options: Options, clip: ClipInfo) -> Streaming:
     lookahead = read.at_least("lookahead", _PP_CONTEXT, 0)
     preroll = read.at_least("preroll", _PP_CONTEXT, 0)
-    # The features of five passes are held for every frame of a chunk.
-    pixels = clip.width * clip.height // (1 if model.low_res else 16)
-    features = 5 * model.channels * options.dtype.itemsize * pixels
+    # Each frame's own feature and those of four passes are held for all that a chunk sees.
+    area = clip.width * clip.height
+    area = (min(area, options.tile**2) if options.tile else area) // (1 if model.low_res else 16)
+    features = 5 * model.channels * options.dtype.itemsize * area
     frame_bytes = _picture_bytes(model, clip) + features
-    chunk, message = _chunk(read, clip, _PP_CHUNK, frame_bytes, least=_PP_LEAST)
+    around = min(lookahead + preroll, clip.num_frames) * features
+    chunk, message = _chunk(read, clip, _PP_CHUNK, frame_bytes, around, least=_PP_LEAST)
     if not chunk:
         return _tiled(
             model, Plan(clip.num_frames, clip.num_frames, 0, clip.num_frames, 0), options, clip
@@ -158,7 +160,14 @@ def _vrt(model: VRT, read: Reader, options: Options, clip: ClipInfo) -> Streamin
     if lookahead > chunk:
         raise read.error("lookahead", f"at most chunk ({chunk})", lookahead, f"Use {chunk}.")
     windows = WindowPlan(clip.num_frames, chunk, lookahead, chunk, 0)
-    stream = WindowStream(model, windows, tile=options.tile, overlap=options.overlap, sigma=sigma)
+    stream = WindowStream(
+        model,
+        windows,
+        tile=options.tile,
+        overlap=options.overlap,
+        sigma=sigma,
+        whole=whole_clip,
+    )
     return Streaming(stream, windows, whole, 1, message)
 
 
@@ -183,28 +192,42 @@ def _picture_bytes(model: Any, clip: ClipInfo) -> int:
 
 
 def _chunk(
-    read: Reader, clip: ClipInfo, default: int, frame_bytes: int, least: int = 1
+    read: Reader, clip: ClipInfo, default: int, frame_bytes: int, around: int = 0, least: int = 1
 ) -> tuple[int, str]:
-    """The chunk, and what to tell about it; 0 is the whole clip at once."""
+    """The chunk, and what to tell about it; 0 is the whole clip at once.
+
+    A chunk holds `frame_bytes` for each frame, and `around` for what it sees beside them.
+    """
     rule = "at least 1, or 0 for the whole clip at once"
     chunk = read.at_least("chunk", default, 0, rule)
+
+    def held(frames: int) -> int:
+        return frames * frame_bytes + around if 0 < frames < clip.num_frames else whole
+
+    whole, there = clip.num_frames * frame_bytes, _memory_bytes()
     if read.given("chunk"):
-        needed, there = (
-            min(chunk or clip.num_frames, clip.num_frames) * frame_bytes,
-            _memory_bytes(),
-        )
-        if needed > there:
-            rule = f"at least 1 for a clip whose pictures take {needed >> 30} GiB of {there >> 30}"
+        if held(chunk) > there:
+            needed = held(chunk) >> 30
+            rule = f"at least 1 for a clip whose pictures take {needed} GiB of {there >> 30}"
             if chunk:
-                rule = f"so low that its pictures fit in {there >> 30} GiB ({needed >> 30} here)"
+                rule = f"so low that its pictures fit in {there >> 30} GiB ({needed} here)"
             raise read.error("chunk", rule, chunk, "Leave it out to stream the clip.")
         return chunk, ""
-    fitting = max(least, _CHUNK_BYTES // frame_bytes)
-    if chunk <= fitting:
+    if held(chunk) <= _CHUNK_BYTES:
         return chunk, ""
-    return fitting, (
-        f"{read.function}: chunk is {fitting} instead of {default} frames, as each holds "
-        f"{frame_bytes >> 20} MiB and they should stay under {_CHUNK_BYTES >> 30} GiB."
+    chunk = max(least, (_CHUNK_BYTES - around) // frame_bytes)
+    message = f"{read.function}: chunk is {chunk} instead of {default} frames, "
+    if held(chunk) <= _CHUNK_BYTES:
+        return chunk, message + (
+            f"as each holds {frame_bytes >> 20} MiB and they should stay under "
+            f"{_CHUNK_BYTES >> 30} GiB."
+        )
+    if held(chunk) > there:
+        rule = f"such that {chunk} frames fit in {there >> 30} GiB ({held(chunk) >> 30} here)"
+        raise read.error("tile", rule, read.at_least("tile", 0, 0), "Use tile=256.")
+    return chunk, message + (
+        f"the fewest it goes down to by itself, and holds {held(chunk) / 2**30:.1f} GiB. Name a "
+        "tile or a smaller chunk for less."
     )
 
 

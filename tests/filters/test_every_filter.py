@@ -292,6 +292,10 @@ def test_weights_of_another_network(folder: Path) -> None:
     message = r"^IconVSR: weights must be a IconVSR checkpoint, got one of EDVR"
     with pytest.raises(vs.Error, match=message):
         moving(2).vsr.IconVSR(weights=weights)
+    # Nor once its own filter has built it.
+    moving(2).vsr.EDVR(weights=weights)
+    with pytest.raises(vs.Error, match=message):
+        moving(2).vsr.IconVSR(weights=weights)
 
 
 def test_each_filter_has_its_own_arguments_only(folder: Path) -> None:

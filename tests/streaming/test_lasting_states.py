@@ -185,6 +185,41 @@ def test_a_chunk_that_cannot_be_had_spoils_no_other_for_long(name: str) -> None:
     assert set(came) == {*ahead, *after}
 
 
+@pytest.mark.parametrize("name", ["EDVR", "BasicVSRPP restore", "IconVSR"])
+@pytest.mark.parametrize("before", [[0, 1], []])
+def test_a_source_that_fails_once_leaves_no_trace(name: str, before: list[int]) -> None:
+    frames, plan = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
+    want = pictures(name, frames)
+    clip = Streamed(lasting(name), plan, frames)
+    for k in before:
+        clip.chunk(k)
+    # Of chunk 2 itself: what it looks back at could be had.
+    clip.broken = {8}
+    with pytest.raises(LookupError):
+        clip.chunk(2)
+    clip.broken = set()
+    if not before:
+        # Only once those frames came is it known.
+        clip.chunk(1)
+    for k in (2, 3):
+        assert torch.equal(clip.chunk(k), want[3 * k : 3 * k + 3])
+
+
+@pytest.mark.parametrize("name", ["EDVR", "BasicVSRPP restore", "IconVSR"])
+def test_what_a_chunk_looks_back_at_stays_away_until_it_comes(name: str) -> None:
+    frames, plan = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
+    clip = Streamed(lasting(name), plan, frames)
+    clip.broken = {5}
+    with pytest.raises(LookupError):
+        clip.chunk(2)
+    cold = clip.chunk(2)
+    assert torch.equal(clip.chunk(2), cold)
+    clip.broken = set()
+    clip.chunk(1)
+    assert torch.equal(clip.chunk(2), pictures(name, frames)[6:9])
+    assert not torch.equal(clip.chunk(2), cold)
+
+
 def test_a_stretch_of_a_shot_is_not_taken_for_all_of_it() -> None:
     # Frames 2 to 7 of a longer shot, of which 4 and 5 are wanted: no end is near.
     frames = drifting(9, HEIGHT, WIDTH)

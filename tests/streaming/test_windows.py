@@ -89,10 +89,7 @@ def averaged(frames: Sequence[Tensor], plan: WindowPlan, cuts: set[int]) -> Tens
     for start in starts:
         for shot in shots(range(start, min(start + length, count)), cuts):
             clip = torch.stack([frames[i] for i in shot], dim=1)
-            if plan.chunk >= count:
-                picture = network.tiled(clip, tile=(0, 0), overlap=(0, 0), sigma=0.5)
-            else:
-                picture = network.in_space(clip, tile=0, overlap=0, sigma=0.5)
+            picture = network.in_space(clip, tile=0, overlap=0, sigma=0.5)
             total[shot.start : shot.stop] += picture[0]
             times[shot.start : shot.stop] += 1
     return total / times
@@ -128,6 +125,16 @@ def test_windows_are_averaged_as_the_reference_does_in_any_order(
         got, want = source.pictures(chunk), in_order[chunk]
         assert got is not None and want is not None
         assert torch.equal(got, want)
+
+
+def test_a_whole_clip_is_taken_at_once_and_a_short_one_is_not() -> None:
+    plan, frames, network = WindowPlan(5, 5, 0, 5, 0), clip_of(5), StandIn()
+    clip = torch.stack(frames, dim=1)
+    for whole, factor in ((True, 2), (False, 1)):
+        stand_in: Any = network
+        stream = WindowStream(stand_in, plan, tile=0, overlap=0, sigma=0.5, whole=whole)
+        want = factor * network.in_space(clip, tile=0, overlap=0, sigma=0.5)[0]
+        assert torch.equal(Source(stream, plan, frames, ()).pictures(0), want)
 
 
 @given(window_plans(), st.data())

@@ -114,6 +114,15 @@ def test_what_is_no_checkpoint_is_told(content: bytes, what: str, tmp_path: Path
         load_model(path)
 
 
+def test_a_tensor_with_and_without_its_wrapper_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "both.pth"
+    state = basicsr()
+    key = next(iter(state))
+    torch.save({**state, f"module.{key}": state[key] + 1}, path)
+    with pytest.raises(WeightsError, match=f"got {key} with and without module"):
+        load_model(path)
+
+
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
 def test_a_truncated_file_is_refused(kind: str, share: float, tmp_path: Path) -> None:

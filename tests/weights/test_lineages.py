@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lineages import State, basicsr, mmagic, old_edvr
+from seeded import network
 from torch import nn
 
 from vs_vsr.errors import ArgumentError, WeightsError
@@ -231,3 +232,22 @@ def test_one_tensor_missing_or_left_over_or_misshapen(name: str, tmp_path: Path)
             build({**state, key: flat}, tmp_path)
     with pytest.raises(WeightsError, match=r"x\.y left over"):
         build({**state, "x.y": torch.ones(1)}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        # Inputs that no neighbours make, windows of no frames, heads that 8 features do not fill.
+        ("stage1.pa_deform.conv_offset.0.weight", (8, 17, 3, 3)),
+        ("stage1.pa_deform.conv_offset.0.weight", (8, 1, 3, 3)),
+        ("stage1.residual_group2.blocks.0.attn.relative_position_index", (1, 1)),
+        ("stage2.residual_group1.blocks.0.attn.relative_position_bias_table", (675, 3)),
+    ],
+)
+def test_sizes_that_no_vrt_has(key: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    state = network("VRT deblur").state_dict()
+    assert key in state
+    path = tmp_path / "odd.pth"
+    torch.save({**state, key: torch.zeros(shape)}, path)
+    with pytest.raises(WeightsError, match=rf"VRT, got .*{re.escape(key)} of another shape"):
+        load_model(path)

@@ -52,6 +52,8 @@ class Runner:
         self._broken: set[int] = set()
         # Segment starts whose preroll may be what the source could not give.
         self._no_preroll: set[int] = set()
+        # What the source gave for the last step that was done.
+        self._given = range(0)
 
     def next(self, chunk: int) -> Step:
         """What to run now on the way to the pictures of `chunk`."""
@@ -98,12 +100,16 @@ class Runner:
                     plane.copy_(part)
         last = stretch.own.stop - 1
         self._states.put(step.chunk + 1, Carried(frames[last], marks[last], tuple(states)))
+        self._given = range(step.first, step.last)
         self._mend(step.chunk)
 
     def failed(self, step: Step) -> None:
         """Take note that the source could not give the frames of `step`."""
         self._broken.add(step.chunk)
-        if step.first < self._plan.output(step.chunk).start:
+        if step.first == self._plan.output(step.chunk).start or self._has_preroll(step.chunk):
+            # Frames before the chunk are not what is missing.
+            self._no_preroll.discard(step.chunk)
+        else:
             self._no_preroll.add(step.chunk)
 
     def _stretch(
@@ -160,12 +166,20 @@ class Runner:
             return chunk in self._no_preroll
         return chunk - 1 in self._broken
 
+    def _has_preroll(self, chunk: int) -> bool:
+        """Whether the last step was given all that `chunk` looks back at."""
+        first, last = self._plan.render(chunk).first, self._plan.output(chunk).start
+        return self._given.start <= first and last <= self._given.stop
+
     def _mend(self, chunk: int) -> None:
-        """A chunk that had failed was had after all: what was made without it is stale."""
+        """Frames that could not be had came after all: what was made without them is stale."""
         if chunk in self._broken:
             self._broken.discard(chunk)
             reached = self._plan.reached(chunk)
             self._states.drop(range(reached.start + 1, reached.stop + 1))
+        for later in [k for k in self._no_preroll if self._has_preroll(k)]:
+            self._no_preroll.discard(later)
+            self._states.drop(range(later + 1, self._plan.reached(later).stop + 1))
 
 
 def _zeros(planes: Planes) -> Planes:

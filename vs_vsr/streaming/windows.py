@@ -21,7 +21,14 @@ class WindowStream:
     """VRT over overlapping windows; where they overlap their pictures are averaged."""
 
     def __init__(
-        self, model: VRT, plan: WindowPlan, *, tile: int, overlap: int, sigma: float | None
+        self,
+        model: VRT,
+        plan: WindowPlan,
+        *,
+        tile: int,
+        overlap: int,
+        sigma: float | None,
+        whole: bool = False,
     ) -> None:
         """Run `model` over the windows of `plan`.
 
@@ -31,6 +38,8 @@ class WindowStream:
             tile: Side of the spatial tiles in pixels, a multiple of 8; 0 is whole frames.
             overlap: Pixels that neighbouring tiles share.
             sigma: Noise level for a denoising network, in 1/255.
+            whole: Whether to extend the clip to whole windows in time, as the reference does where
+                it takes a clip at once; the plan then has one chunk.
         """
         self.scale = model.scale
         self._model = model
@@ -38,6 +47,7 @@ class WindowStream:
         self._tile = tile
         self._overlap = overlap
         self._sigma = sigma
+        self._whole = whole
 
     def step(
         self,
@@ -78,9 +88,8 @@ class WindowStream:
 
     def _pictures(self, clip: Tensor) -> Tensor:
         tile, overlap, sigma = self._tile, self._overlap, self._sigma
-        if self._plan.chunk < self._plan.frames:
+        if not self._whole:
             return self._model.in_space(clip, tile=tile, overlap=overlap, sigma=sigma)
-        # The whole clip at once, as the reference does it: extended to whole windows in time.
         return self._model.tiled(
             clip, tile=(0, tile, tile), overlap=(0, overlap, overlap), sigma=sigma
         )

@@ -43,14 +43,16 @@ def load_model(
     arguments, each with the default of the published networks.
 
     Args:
-        weights: A file, or a name of the registry ("BasicVSR/reds4", …).
+        weights: A file, or a name of the registry ("BasicVSR/reds4", …). Of a file with both the
+            averaged weights (`params_ema`) and the others (`params`) the averaged ones are taken.
         model: The network it must be, as its filter is called; None takes any.
         keyframe_stride: IconVSR: every how many frames there is a keyframe, default 5.
         refine_threshold: RealBasicVSR: change below which cleaning stops, in 1/255, default 255.
         max_residue_magnitude: BasicVSR++: pixels the alignment may move beside the flow, default
             10.
         padding: EDVR: what windows see beyond the ends of a clip, "reflection_circle" (default for
-            super-resolution) or "replicate" (for restoration), as the official tests do.
+            super-resolution of sharp input) or "replicate" (for all else), as the official tests
+            do.
 
     Returns:
         The network in eval mode on the CPU, float32, channels_last, without gradients.
@@ -95,7 +97,13 @@ def read(path: Path) -> dict[str, Tensor]:
             found = found[wrapper]
     if not isinstance(found, Mapping):
         raise _not_a_checkpoint(path, f"a {type(found).__name__}")
-    state = {str(k).removeprefix("module."): v for k, v in found.items() if isinstance(v, Tensor)}
+    state: dict[str, Tensor] = {}
+    for key, value in found.items():
+        if isinstance(value, Tensor):
+            name = str(key).removeprefix("module.")
+            if name in state:
+                raise _not_a_checkpoint(path, f"{name} with and without module. before it,")
+            state[name] = value
     for prefix in _GENERATORS:
         # Beside a generator lie networks that only training needs.
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -170,7 +178,11 @@ def _fitted(
     try:
         built = sized(network, named, **options)
     except SizeError as e:
-        raise _other_keys(asked, network, path, missing=[str(e)]) from e
+        keys = [str(e)]
+        there = keys[0] in named
+        raise _other_keys(
+            asked, network, path, missing=() if there else keys, wrong=keys if there else ()
+        ) from e
     own = built.state_dict()
     if network == "SPyNet":
         # Its files were published before these buffers were; the values are ImageNet's.

@@ -161,6 +161,11 @@ def _vrt(shapes: _Shapes) -> nn.Module:
     full = "stage1.residual_group2.blocks.0.attn.relative_position_index"
     tokens = shapes.of(full, 2)[0]
     area = shapes.of(f"{first[0]}.position_bias", 3)[1]
+    if tokens < area:
+        raise SizeError(full)
+    for attn, width, count in zip(first, widths, heads, strict=True):
+        if width % count:
+            raise SizeError(f"{attn}.relative_position_bias_table")
     side = round(area**0.5)
     inputs = shapes.of("conv_first.weight", 5)[1]
     flat = [shapes.of(f"{attn}.relative_position_index", 2)[0] == area for attn in first[7:]]
@@ -185,9 +190,12 @@ def _vrt_alignment(shapes: _Shapes, width: int) -> dict[str, int]:
     if not shapes.has("stage1.pa_deform.conv_offset.0.weight"):
         return {"pa_frames": 0}
     # The head sees the frame, and the warped features and flows of its neighbours on one side.
-    seen = shapes.of("stage1.pa_deform.conv_offset.0.weight")[1]
+    head = "stage1.pa_deform.conv_offset.0.weight"
+    neighbours, odd = divmod(shapes.of(head)[1] - width, width + 2)
+    if neighbours < 1 or odd:
+        raise SizeError(head)
     groups = shapes.of("stage1.pa_deform.conv_offset.6.weight")[0] // 27
-    return {"pa_frames": 2 * ((seen - width) // (width + 2)), "groups": groups}
+    return {"pa_frames": 2 * neighbours, "groups": groups}
 
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
