@@ -51,7 +51,11 @@ def test_the_fewest_frames_say_what_they_take() -> None:
 
 
 def test_what_the_machine_cannot_hold_is_refused_but_in_tiles() -> None:
-    message = "BasicVSRPP: tile must be such that 15 frames fit in 32 GiB (116 here), got 0. Use"
+    message = "BasicVSRPP: tile must be such that a chunk of 15 fits in 32 GiB (116 here), got"
     with pytest.raises(ArgumentError, match=re.escape(message)):
         planned(1920, 1080, 500)
     assert planned(1920, 1080, 500, tile=256).plan.chunk == 15
+    # Of pictures that large no tile makes less.
+    message = "BasicVSRPP: clip must be such that a chunk of 15 fits in 32 GiB (218 here), got"
+    with pytest.raises(ArgumentError, match=re.escape(message)):
+        planned(10000, 8000, 500, tile=256)

@@ -27,7 +27,7 @@ class ArgumentError(VsrError, ValueError):
 
 
 class ShapeError(VsrError, ValueError):
-    """A tensor does not have the shape that was asked for."""
+    """A tensor does not have the shape, or the kind of values, that was asked for."""
 
 
 class WeightsError(VsrError):

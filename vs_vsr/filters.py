@@ -24,8 +24,8 @@ from vs_vsr.weights.registry import ROWS
 
 __all__ = ["StreamWorker", "create"]
 
-# The longest clip there is.
-_MOST_FRAMES = 2**31 - 1
+# The largest numerator of a frame rate.
+_LARGEST = 2**63 - 1
 _RGBH, _RGBS = 2 << 28 | 1 << 24 | 16 << 16, 2 << 28 | 1 << 24 | 32 << 16
 
 # Built networks stay for the process: a script that is loaded again (mpv does it at every seek)
@@ -56,13 +56,16 @@ def create(
     model = _model(read, options)
     made = streaming(model, read, options, clip)
     plan, rate = made.plan, made.rate
+    if rate * clip.fps_num > _LARGEST:
+        rule = f"of at most {_LARGEST // rate} fps"
+        raise read.error("clip", rule, clip.fps_num, "Set its rate with std.AssumeFPS.")
     scale = made.stream.scale
     around = 2 * (plan.lookahead + plan.context) + plan.preroll
     spec = Spec(
         work_format=_RGBH if clip.format == _RGBH else _RGBS,
         width=scale * clip.width,
         height=scale * clip.height,
-        num_frames=min(rate * clip.num_frames, _MOST_FRAMES),
+        num_frames=rate * plan.frames,
         chunk=rate * min(plan.chunk, plan.frames),
         # What one chunk reads and the next one reads again, and the frames fetched ahead.
         cache_frames=min(plan.chunk * (1 + options.prefetch) + around, plan.frames),

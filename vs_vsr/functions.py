@@ -7,7 +7,7 @@ import os
 from importlib.metadata import files
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from vs_vsr.errors import BridgeError
+from vs_vsr.errors import ArgumentError, BridgeError
 
 if TYPE_CHECKING:
     from vapoursynth import VideoNode
@@ -215,17 +215,22 @@ def _call(function: str, clip: "VideoNode", arguments: Any) -> "VideoNode":
     given = {name: value for name, value in arguments.items() if value is not None}
     if "weights" in given:
         given["weights"] = os.fspath(given["weights"])
-    node: VideoNode = getattr(_plugin(clip), function)(**given)
+    node: VideoNode = getattr(_plugin(clip, function), function)(**given)
     return node
 
 
-def _plugin(clip: "VideoNode") -> Any:
+def _plugin(clip: "VideoNode", function: str) -> Any:
     """The plugin, bound to the clip; loaded where VapourSynth did not find it itself."""
+    import vapoursynth as vs
+
     try:
         return clip.vsr
     except AttributeError:
-        import vapoursynth as vs
-
+        if not isinstance(clip, vs.VideoNode):
+            raise ArgumentError(
+                f"{function}: clip must be a VideoNode, got {clip!r}. Open a file with a source "
+                "filter."
+            ) from None
         # VapourSynth looks beside its own package only; this one may be installed elsewhere.
         for file in files("vs-vsr") or ():
             if file.stem == "libvsr":

@@ -19,7 +19,10 @@ from vs_vsr.streaming.runner import Stream
 from vs_vsr.streaming.tiles import Tile, tiles
 from vs_vsr.streaming.windows import InterpolationStream, WindowStream
 
-__all__ = ["DEFAULT_WEIGHTS", "Streaming", "network_options", "streaming"]
+__all__ = ["DEFAULT_WEIGHTS", "MOST_FRAMES", "Streaming", "network_options", "streaming"]
+
+# The longest clip there is.
+MOST_FRAMES = 2**31 - 1
 
 # The weights each filter takes when none are named. VRT's may not be used commercially, so the user
 # names them.
@@ -139,14 +142,17 @@ def _vrt(model: VRT, read: Reader, options: Options, clip: ClipInfo) -> Streamin
     sigma = read.number("sigma", 0, 255, "Use the noise's standard deviation on a scale of 255.")
     if model.denoises != (sigma is not None):
         rule = "given for weights that denoise" if model.denoises else "left out but for denoising"
-        raise read.error("sigma", rule, sigma, "Published weights take 0 to 50.")
+        what_now = "Published weights take 0 to 50." if model.denoises else "Leave it out."
+        raise read.error("sigma", rule, sigma, what_now)
     if model.interpolates:
         if read.given("lookahead"):
             got = read.at_least("lookahead", 0, 0)
             raise read.error("lookahead", "left out for interpolation", got, "Leave it out.")
         chunk, message = _chunk(read, clip, _INTERPOLATION_CHUNK, 2 * _picture_bytes(model, clip))
-        chunk = chunk or clip.num_frames
-        plan = Plan(clip.num_frames, chunk, 0, chunk, 0, context=2)
+        # Twice as many frames come out, and a clip has no more than that.
+        count = min(clip.num_frames, MOST_FRAMES // 2)
+        chunk = chunk or count
+        plan = Plan(count, chunk, 0, chunk, 0, context=2)
         between = InterpolationStream(model, tile=options.tile, overlap=options.overlap)
         return Streaming(between, plan, whole, 2, message)
     # Two of the network's own windows in time.
@@ -223,8 +229,10 @@ def _chunk(
             f"{_CHUNK_BYTES >> 30} GiB."
         )
     if held(chunk) > there:
-        rule = f"such that {chunk} frames fit in {there >> 30} GiB ({held(chunk) >> 30} here)"
-        raise read.error("tile", rule, read.at_least("tile", 0, 0), "Use tile=256.")
+        rule = f"such that a chunk of {chunk} fits in {there >> 30} GiB ({held(chunk) >> 30} here)"
+        if around and not read.given("tile"):
+            raise read.error("tile", rule, 0, "Use tile=256.")
+        raise read.error("clip", rule, f"{clip.width}x{clip.height}", "Filter it in parts.")
     return chunk, message + (
         f"the fewest it goes down to by itself, and holds {held(chunk) / 2**30:.1f} GiB. Name a "
         "tile or a smaller chunk for less."

@@ -213,7 +213,9 @@ def test_interpolation_doubles_the_rate_and_halves_the_durations(folder: Path) -
 def test_an_endless_clip_is_interpolated_too(folder: Path) -> None:
     clip = core.std.BlankClip(format=vs.RGBS, width=64, height=64, length=2**31 - 1)
     out = filtered("VRT interpolate", folder, clip)
-    assert out.num_frames == 2**31 - 1
+    # As many whole pairs as a clip has frames.
+    assert out.num_frames == 2**31 - 2
+    assert out.get_frame(2**31 - 3).width == 64
     out.get_frame(5)
 
 
@@ -259,7 +261,11 @@ def test_a_source_that_fails_at_a_frame(name: str, folder: Path) -> None:
             "VRT: lookahead must be at most chunk (3), got 4. Use 3.",
         ),
         ("VRT denoise", {"sigma": 300}, "VRT: sigma must be from 0 to 255, got 300.0."),
-        ("VRT deblur", {"sigma": 3}, "VRT: sigma must be left out but for denoising, got 3.0."),
+        (
+            "VRT deblur",
+            {"sigma": 3},
+            "VRT: sigma must be left out but for denoising, got 3.0. Leave it out.",
+        ),
         (
             "VRT interpolate",
             {"lookahead": 1},
@@ -318,3 +324,17 @@ def test_the_typed_twin_is_the_same_filter(function: str, folder: Path) -> None:
     )
     want = filtered(name, folder, clip, chunk=2)
     assert [pixels(f) for f in twin.frames()] == [pixels(f) for f in want.frames()]
+
+
+def test_the_typed_twin_wants_a_clip() -> None:
+    import vs_vsr
+
+    clip: Any = "film.mkv"
+    with pytest.raises(ValueError, match=r"^EDVR: clip must be a VideoNode, got 'film\.mkv'"):
+        vs_vsr.edvr(clip)
+
+
+def test_interpolation_of_a_rate_that_cannot_be_doubled(folder: Path) -> None:
+    clip = core.std.BlankClip(format=vs.RGBS, length=2, fpsnum=2**62, fpsden=1)
+    with pytest.raises(vs.Error, match=r"^VRT: clip must be of at most \d+ fps, got \d+\. Set its"):
+        filtered("VRT interpolate", folder, clip)

@@ -110,9 +110,11 @@ def test_the_shortest_and_a_long_clip(name: str, length: int) -> None:
 @pytest.mark.parametrize("name", ["IconVSR", "EDVR", "RealBasicVSR", "BasicVSRPP", "VRT deblur"])
 def test_what_is_no_clip_is_refused(name: str) -> None:
     model: Any = network(name)
-    for shape in ((3, 8, 8), (1, 0, 3, 8, 8), (1, 5, 4, 8, 8)):
+    for shape in ((3, 8, 8), (1, 0, 3, 8, 8), (1, 5, 4, 8, 8), (0, 5, 3, 8, 8), (1, 5, 3, 0, 8)):
         with pytest.raises(ShapeError, match=r"frames must be \(B, T, 3, H, W\), got \("):
             model(torch.zeros(shape))
+    with pytest.raises(ShapeError, match=r"frames must be float32 in \[0, 1\], got torch\.uint8"):
+        model(torch.zeros(1, 5, 3, 8, 8, dtype=torch.uint8))
 
 
 def test_a_window_has_the_networks_length() -> None:

@@ -1,6 +1,7 @@
 """Every network, at any size, in every layout it is published in, loads as what it was."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -251,3 +252,33 @@ def test_sizes_that_no_vrt_has(key: str, shape: tuple[int, ...], tmp_path: Path)
     torch.save({**state, key: torch.zeros(shape)}, path)
     with pytest.raises(WeightsError, match=rf"VRT, got .*{re.escape(key)} of another shape"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "EDVR",
+            {"padding": "mirror"},
+            "EDVR: padding must be one of reflection_circle, ",
+        ),
+        ("RealBasicVSR", {"refine_threshold": -1.0}, "RealBasicVSR: refine_threshold must be 0 or"),
+        (
+            "RealBasicVSR",
+            {"refine_threshold": math.nan},
+            "RealBasicVSR: refine_threshold must",
+        ),
+        (
+            "BasicVSRPP",
+            {"max_residue_magnitude": math.nan},
+            "BasicVSRPP: max_residue_magnitude",
+        ),
+    ],
+)
+def test_options_that_break_their_rules(
+    name: str, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file.pth"
+    torch.save(network(name).state_dict(), path)
+    with pytest.raises(ArgumentError, match="^" + re.escape(message)):
+        load_model(path, **options)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vs_vsr.errors import ArgumentError
 from vs_vsr.models.deformable import ModulatedDeformConv
 from vs_vsr.models.layers import Conv, InputConvBlocks, Planes, Upsampler, enlarged
 from vs_vsr.models.padding import mirror_pad
@@ -48,8 +49,16 @@ class BasicVSRPP(nn.Module):
             end_blocks: Residual blocks before and after the passes.
             groups: Deformable groups of the alignment.
             max_residue_magnitude: Pixels that the alignment may move beside the flow.
+
+        Raises:
+            ArgumentError: `max_residue_magnitude` is negative.
         """
         super().__init__()
+        if not max_residue_magnitude >= 0:
+            raise ArgumentError(
+                "BasicVSRPP: max_residue_magnitude must be 0 or more, got "
+                f"{max_residue_magnitude}. Use 10, as the published networks do."
+            )
         self.channels = channels
         self.low_res = low_res
         self.scale = 4 if low_res else 1

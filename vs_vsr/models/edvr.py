@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from vs_vsr.errors import ShapeError
+from vs_vsr.errors import ArgumentError, ShapeError
 from vs_vsr.models.edvr_features import EDVRFeatures, Pyramid
 from vs_vsr.models.layers import Planes, ResidualBlock, Upsampler, enlarged
 from vs_vsr.models.padding import mirror_pad
@@ -60,6 +60,9 @@ class EDVR(EDVRFeatures):
             padding: What windows see beyond the ends of a clip: what mirrors about the window
                 ("reflection_circle"), or the end frame ("replicate"). None is as the official
                 tests do: the former for super-resolution of sharp input, else the latter.
+
+        Raises:
+            ArgumentError: `padding` is neither.
         """
         super().__init__(
             channels, frames, extraction_blocks, groups, tsa=tsa, predeblur=predeblur, hr_in=hr_in
@@ -67,6 +70,11 @@ class EDVR(EDVRFeatures):
         self.scale = 1 if hr_in else 4
         official: Padding = "replicate" if predeblur or hr_in else "reflection_circle"
         self.padding: Padding = padding or official
+        if self.padding not in get_args(Padding):
+            raise ArgumentError(
+                f"EDVR: padding must be one of {', '.join(get_args(Padding))}, got {padding}. "
+                "Leave it out for what the official tests do."
+            )
         self.reconstruction = nn.Sequential(
             *(ResidualBlock(channels) for _ in range(reconstruction_blocks))
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from vs_vsr.errors import ArgumentError
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.layers import Conv, InputConvBlocks, Planes
 from vs_vsr.models.recurrent import ForwardState
@@ -48,8 +49,16 @@ class RealBasicVSR(nn.Module):
             blocks: Residual blocks of each branch.
             cleaning_blocks: Residual blocks of the cleaning module.
             refine_threshold: As for `forward`.
+
+        Raises:
+            ArgumentError: `refine_threshold` is negative.
         """
         super().__init__()
+        if not refine_threshold >= 0:
+            raise ArgumentError(
+                f"RealBasicVSR: refine_threshold must be 0 or more, got {refine_threshold}. "
+                "Use 255 for one pass, 5 for the paper's dynamic refinement."
+            )
         self.refine_threshold = refine_threshold
         self.image_cleaning = nn.Sequential(
             InputConvBlocks(3, channels, cleaning_blocks), Conv(channels, 3)

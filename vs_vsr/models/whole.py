@@ -21,15 +21,20 @@ class _Stream(Protocol):
 
 
 def check_clip(network: object, frames: Tensor) -> None:
-    """Refuse what is not (B, T, 3, H, W) with at least one frame.
+    """Refuse what is not (B, T, 3, H, W) with at least one frame, of floating point.
 
     Raises:
         ShapeError: `frames` has another shape.
     """
-    if frames.ndim != 5 or frames.shape[2] != 3 or not frames.shape[1]:
+    if frames.ndim != 5 or frames.shape[2] != 3 or not frames.numel():
         raise ShapeError(
             f"{type(network).__name__}: frames must be (B, T, 3, H, W), got "
             f"{tuple(frames.shape)}. Stack the frames in this order."
+        )
+    if not frames.is_floating_point():
+        raise ShapeError(
+            f"{type(network).__name__}: frames must be float32 in [0, 1], got {frames.dtype}. "
+            "Convert and scale them."
         )
 
 
