@@ -19,10 +19,10 @@ from vs_vsr.streaming.runner import Stream
 from vs_vsr.streaming.tiles import Tile, tiles
 from vs_vsr.streaming.windows import InterpolationStream, WindowStream
 
-__all__ = ["DEFAULT_WEIGHTS", "MOST_FRAMES", "Streaming", "network_options", "streaming"]
+__all__ = ["DEFAULT_WEIGHTS", "Streaming", "network_options", "streaming"]
 
 # The longest clip there is.
-MOST_FRAMES = 2**31 - 1
+_MOST_FRAMES = 2**31 - 1
 
 # The weights each filter takes when none are named. VRT's may not be used commercially, so the user
 # names them.
@@ -150,7 +150,7 @@ def _vrt(model: VRT, read: Reader, options: Options, clip: ClipInfo) -> Streamin
             raise read.error("lookahead", "left out for interpolation", got, "Leave it out.")
         chunk, message = _chunk(read, clip, _INTERPOLATION_CHUNK, 2 * _picture_bytes(model, clip))
         # Twice as many frames come out, and a clip has no more than that.
-        count = min(clip.num_frames, MOST_FRAMES // 2)
+        count = min(clip.num_frames, _MOST_FRAMES // 2)
         chunk = chunk or count
         plan = Plan(count, chunk, 0, chunk, 0, context=2)
         between = InterpolationStream(model, tile=options.tile, overlap=options.overlap)
