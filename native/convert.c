@@ -1,8 +1,8 @@
 #include "convert.h"
 #include "VSHelper4.h"
 #include "portable.h"
+#include "text.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 /* Properties that carry what RGB frames cannot say through the network's side. */
@@ -11,6 +11,12 @@ static const char *const KEPT_RANGE = "_VsrRange";
 static const char *const KEPT_CHROMA = "_VsrChromaLocation";
 
 enum { MATRIX_RGB = 0, MATRIX_UNSPECIFIED = 2, MATRIX_RESERVED = 3, MATRIX_2020_NCL = 9 };
+
+void convert_forget(VSMap *props, const VSAPI *vsapi) {
+    vsapi->mapDeleteKey(props, KEPT_MATRIX);
+    vsapi->mapDeleteKey(props, KEPT_RANGE);
+    vsapi->mapDeleteKey(props, KEPT_CHROMA);
+}
 
 static int property(const VSMap *props, const char *key, int absent, const VSAPI *vsapi) {
     int error = 0;
@@ -62,15 +68,21 @@ static const VSFrame *VS_CC in_frame(int n, int reason, void *instance, void **f
     int matrix = in->comes_back ? matrix_of(in, props, vsapi) : -1;
     char error[512] = "";
     if (fields > 0)
-        snprintf(error, sizeof error,
-                 "%s: clip must be progressive, got _FieldBased=%d at frame %d. Deinterlace it first, "
-                 "or, if it is progressive, say so with clip.std.SetFieldBased(0).",
-                 in->filter, fields, n);
+        write_text(error, sizeof error,
+                   "%s: clip must be progressive, got _FieldBased=%d at frame %d. Deinterlace it first, "
+                   "or, if it is progressive, say so with clip.std.SetFieldBased(0).",
+                   in->filter, fields, n);
+    else if (vsapi->mapNumElements(props, "_Field") >= 0)
+        write_text(error, sizeof error,
+                   "%s: clip must be of whole pictures, got a single field (_Field) at frame %d. Weave or "
+                   "deinterlace it first, or, if it is a picture, say so with "
+                   "clip.std.RemoveFrameProps(\"_Field\").",
+                   in->filter, n);
     else if (matrix > MATRIX_2020_NCL)
-        snprintf(error, sizeof error,
-                 "%s: clip must have a _Matrix of 1 or 4 to 9, got %d at frame %d. Convert it to RGB first, "
-                 "or, if that is wrong, set the right one with clip.std.SetFrameProps(_Matrix=...).",
-                 in->filter, matrix, n);
+        write_text(error, sizeof error,
+                   "%s: clip must have a _Matrix of 1 or 4 to 9, got %d at frame %d. Convert it to RGB first, "
+                   "or, if that is wrong, set the right one with clip.std.SetFrameProps(_Matrix=...).",
+                   in->filter, matrix, n);
     const VSFrame *result = *error ? NULL
                           : in->comes_back || vsapi->mapNumElements(props, "_Alpha") >= 0
                               ? changed(in, frame, matrix, core, vsapi)
@@ -89,7 +101,11 @@ static void VS_CC in_free(void *instance, VSCore *core, const VSAPI *vsapi) {
 
 VSNode *convert_in(const char *filter, VSNode *clip, int matrix, int comes_back, VSCore *core,
                    const VSAPI *vsapi) {
-    In *in = calloc(1, sizeof *in);
+    In *in = malloc(sizeof *in);
+    if (!in) {
+        vsapi->freeNode(clip);
+        return NULL;
+    }
     *in = (In){clip, filter, matrix, comes_back, vsapi->getVideoInfo(clip)->format.colorFamily != cfRGB};
     VSFilterDependency dependency = {clip, rpStrictSpatial};
     return vsapi->createVideoFilter2("VsrIn", vsapi->getVideoInfo(clip), in_frame, in_free, fmParallel,
@@ -110,7 +126,7 @@ VSNode *convert_to(VSNode *clip, uint32_t format, int matrix, int range, int chr
     VSMap *result = vsapi->invoke(resize, "Bicubic", args);
     vsapi->freeMap(args);
     const char *failed = vsapi->mapGetError(result);
-    if (failed) snprintf(error, size, "%s", failed);
+    if (failed) write_text(error, size, "%s", failed);
     VSNode *node = failed ? NULL : vsapi->mapGetNode(result, "clip", 0, NULL);
     vsapi->freeMap(result);
     return node;
@@ -143,12 +159,16 @@ static VSNode *way_back(Back *back, const VSMap *props, VSCore *core, const VSAP
     if (!way) {
         VSNode *node = convert_to(vsapi->addNodeRef(back->rgb), back->format, matrix, range, chroma, core,
                                   vsapi, error, size);
-        if (node) {
+        way = node ? malloc(sizeof *way) : NULL;
+        if (way) {
             /* Nobody else asks it, and the pictures are large. */
             vsapi->setCacheMode(node, cmForceDisable);
-            way = malloc(sizeof *way);
             *way = (Way){back->ways, matrix, range, chroma, node};
             back->ways = way;
+        } else if (node) {
+            vsapi->freeNode(node);
+            write_text(error, size, "Vsr: memory must be there for the conversion from RGB, got none. Close "
+                       "other programs.");
         }
     }
     mutex_unlock(&back->lock);
@@ -162,7 +182,7 @@ static const VSFrame *VS_CC back_frame(int n, int reason, void *instance, void *
     if (reason != arAllFramesReady) return NULL;
     if (!*frame_data) {
         const VSFrame *rgb = vsapi->getFrameFilter(n, back->rgb, context);
-        char error[1024];
+        char error[1024] = "";
         VSNode *node = way_back(back, vsapi->getFramePropertiesRO(rgb), core, vsapi, error, sizeof error);
         vsapi->freeFrame(rgb);
         if (!node) {
@@ -177,9 +197,10 @@ static const VSFrame *VS_CC back_frame(int n, int reason, void *instance, void *
     VSFrame *own = vsapi->copyFrame(done, core);
     vsapi->freeFrame(done);
     VSMap *props = vsapi->getFramePropertiesRW(own);
-    vsapi->mapDeleteKey(props, KEPT_MATRIX);
-    vsapi->mapDeleteKey(props, KEPT_RANGE);
-    vsapi->mapDeleteKey(props, KEPT_CHROMA);
+    int chroma = property(props, KEPT_CHROMA, -1, vsapi);
+    /* resize drops it where no chroma is subsampled. */
+    if (!back->chroma_differs && chroma >= 0) vsapi->mapSetInt(props, "_ChromaLocation", chroma, maReplace);
+    convert_forget(props, vsapi);
     return own;
 }
 
@@ -200,6 +221,10 @@ VSNode *convert_back(VSNode *rgb, uint32_t format, VSCore *core, const VSAPI *vs
     VSVideoInfo info = *vsapi->getVideoInfo(rgb);
     vsapi->getVideoFormatByID(&info.format, format, core);
     Back *back = calloc(1, sizeof *back);
+    if (!back) {
+        vsapi->freeNode(rgb);
+        return NULL;
+    }
     back->rgb = rgb;
     back->format = format;
     back->chroma_differs = info.format.subSamplingW || info.format.subSamplingH;

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Passes `clip` through: refuses fields, and fills in and remembers the colour properties if the
- * clip will come back from RGB. Takes the reference; never fails. `filter` must be a literal. */
+ * clip will come back from RGB. Takes the reference; NULL without memory. `filter` must be a literal. */
 VSNode *convert_in(const char *filter, VSNode *clip, int matrix, int comes_back, VSCore *core,
                    const VSAPI *vsapi);
 
@@ -19,7 +19,11 @@ VSNode *convert_in(const char *filter, VSNode *clip, int matrix, int comes_back,
 VSNode *convert_to(VSNode *clip, uint32_t format, int matrix, int range, int chroma, VSCore *core,
                    const VSAPI *vsapi, char *error, size_t size);
 
-/* RGB back to `format`, as the properties remembered by convert_in say. Takes the reference. */
+/* RGB back to `format`, as the properties remembered by convert_in say. Takes the reference; NULL
+ * without memory. */
 VSNode *convert_back(VSNode *rgb, uint32_t format, VSCore *core, const VSAPI *vsapi);
+
+/* Takes away what convert_in has written into a frame's properties for the way back. */
+void convert_forget(VSMap *props, const VSAPI *vsapi);
 
 #endif

@@ -1,7 +1,7 @@
 #include "python.h"
+#include "text.h"
 
 #include <stdint.h>
-#include <stdio.h>
 
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
@@ -23,7 +23,9 @@ static struct {
     void (*dec_ref)(PyObject *);
     void (*fetch)(PyObject **, PyObject **, PyObject **);
     PyObject *(*str)(PyObject *);
-    const char *(*as_utf8)(PyObject *, intptr_t *);
+    PyObject *(*encode)(PyObject *, const char *, const char *);
+    const char *(*bytes)(PyObject *);
+    void (*set_interrupt)(void);
 } py;
 
 #ifdef _WIN32
@@ -53,7 +55,9 @@ static int look_up(void) {
         {"Py_DecRef", &py.dec_ref},
         {"PyErr_Fetch", &py.fetch},
         {"PyObject_Str", &py.str},
-        {"PyUnicode_AsUTF8AndSize", &py.as_utf8},
+        {"PyUnicode_AsEncodedString", &py.encode},
+        {"PyBytes_AsString", &py.bytes},
+        {"PyErr_SetInterrupt", &py.set_interrupt},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         void *found = symbol(wanted[i].name);
@@ -63,15 +67,28 @@ static int look_up(void) {
     return 0;
 }
 
+/* str(object) in UTF-8; what UTF-8 cannot say is written as an escape. Returns the bytes, or NULL. */
+static PyObject *text_of(PyObject *object) {
+    PyObject *text = object ? py.str(object) : NULL;
+    PyObject *bytes = text ? py.encode(text, "utf-8", "backslashreplace") : NULL;
+    if (text) py.dec_ref(text);
+    return bytes;
+}
+
 static void take_error(char *error, size_t size) {
     PyObject *type = NULL, *value = NULL, *trace = NULL;
     py.fetch(&type, &value, &trace);
-    PyObject *text = value ? py.str(value) : NULL;
-    const char *utf8 = text ? py.as_utf8(text, NULL) : NULL;
-    snprintf(error, size, "%s", utf8 ? utf8 : "an exception without text");
-    PyObject *owned[] = {text, type, value, trace};
-    for (int i = 0; i < 4; i++)
+    PyObject *kind = text_of(type), *text = text_of(value);
+    const char *kind_said = kind ? py.bytes(kind) : NULL, *said = text ? py.bytes(text) : NULL;
+    write_text(error, size, "%s", said && *said ? said : kind_said ? kind_said : "an exception without text");
+    PyObject *owned[] = {kind, text, type, value, trace};
+    for (int i = 0; i < 5; i++)
         if (owned[i]) py.dec_ref(owned[i]);
+    /* Saying what an exception is may raise another one. */
+    PyObject *left[3] = {NULL, NULL, NULL};
+    py.fetch(&left[0], &left[1], &left[2]);
+    for (int i = 0; i < 3; i++)
+        if (left[i]) py.dec_ref(left[i]);
 }
 
 int python_attach(const char *filter, const void *exports, char *error, size_t size) {
@@ -86,14 +103,19 @@ int python_attach(const char *filter, const void *exports, char *error, size_t s
         if (module) py.dec_ref(module);
         py.release(gil);
     }
+    if (done) return 0;
     /* attach says by itself, in a whole sentence, what does not fit. */
-    if (module) snprintf(error, size, "%s", reason);
+    if (module) write_text(error, size, "%s", reason);
     else
-        snprintf(error, size,
-                 "%s: the Python package vs_vsr must be there for the plugin, got: %s. Run the script in a "
-                 "Python where vs-vsr is installed, and reinstall vs-vsr if it is.",
-                 filter, reason);
-    return done ? 0 : -1;
+        write_text(error, size,
+                   "%s: the Python package vs_vsr must be there for the plugin, got: %s. Run the script in a "
+                   "Python where vs-vsr is installed, and reinstall vs-vsr if it is.",
+                   filter, reason);
+    return -1;
 }
 
 int python_is_up(void) { return py.is_initialized && py.is_initialized(); }
+
+void python_interrupt(void) {
+    if (python_is_up()) py.set_interrupt();
+}

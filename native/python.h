@@ -13,4 +13,7 @@ int python_attach(const char *filter, const void *exports, char *error, size_t s
 /* Whether Python can still be called: false without one and after it has shut down. */
 int python_is_up(void);
 
+/* Interrupts Python's main thread as Ctrl-C does: for an interrupt that a callback has swallowed. */
+void python_interrupt(void);
+
 #endif

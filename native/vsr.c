@@ -11,53 +11,87 @@
 #include "convert.h"
 #include "portable.h"
 #include "python.h"
+#include "shares.h"
+#include "text.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Carriers kept: the chunk being handed out and the one after it. */
-enum { CARRIERS = 2 };
 /* What full-size pictures may take in a cache that the core does not shrink. */
 static const int64_t CACHE_BYTES = (int64_t)2 << 30;
+/* Carriers kept: enough for a reader that looks back over so many frames, and for reading at a few
+ * places side by side. More would only hold memory. */
+enum { FRAMES_BACK = 32, FEWEST_CARRIERS = 2, USUAL_CARRIERS = 4 };
 static const char *const FRAMES = "frames";
+static const char *const NO_MEMORY =
+    "%s: memory must be there for the filter, got none. Close other programs, or use a smaller chunk.";
 
-/* ---- the handshake with Python, once a process ---- */
+/* ---- the handshake with Python ---- */
 
 static Mutex attach_lock = MUTEX_INIT;
-static VsrCallbacks python;
+static VsrCallbacks attached;
+static int64_t last_instance;
 
 static int32_t set_callbacks(const VsrCallbacks *callbacks) {
     if (callbacks->abi != VSR_ABI) return -1;
-    python = *callbacks;
+    attached = *callbacks;
     return 0;
 }
 
-static const VsrExports exports = {VSR_ABI, set_callbacks};
+typedef struct {
+    VSCore *core;
+    const VSAPI *vsapi;
+} Host;
 
-static int attach(const char *filter, char *error) {
+static void log_text(const void *host, const char *text) {
+    const Host *h = host;
+    h->vsapi->logMessage(mtInformation, text, h->core);
+}
+
+static const VsrExports exports = {VSR_ABI, set_callbacks, log_text};
+
+/* At every creation, as vs_vsr may have been loaded anew since the last. A filter keeps the callbacks
+ * that it was made with; they live as long as the process. Returns the number of the new filter, 0 on
+ * failure. */
+static int64_t attach(const char *filter, VsrCallbacks *python, char *error) {
     mutex_lock(&attach_lock);
-    int attached = python.abi || (!python_attach(filter, &exports, error, VSR_TEXT) && python.abi);
+    int failed = python_attach(filter, &exports, error, VSR_TEXT);
+    int64_t instance = failed ? 0 : ++last_instance;
+    *python = attached;
     mutex_unlock(&attach_lock);
-    return attached;
+    return instance;
+}
+
+/* Makes Python let go of a filter. An interrupt may end a call before it has done anything: it comes
+ * again at the end, as no error leaves here. */
+static void forget(const VsrCallbacks *python, int64_t instance) {
+    int interrupts = 0;
+    for (int32_t gone = 0; !gone && interrupts < 1000 && python_is_up(); interrupts += !gone)
+        python->destroy(instance, &gone);
+    if (interrupts) python_interrupt();
 }
 
 /* ---- VsrChunk: computes ---- */
 
-/* Frames that were asked for early may arrive after the filter is gone. */
+/* What VsrChunk, Vsr and frames on their way share; frames that were asked for early may arrive after
+ * the filter is gone. */
 typedef struct {
     Mutex lock;
     int owners;
-    int pending;
-} Ahead;
+    int pending;         /* frames asked for early that have not come */
+    const VSFrame *held; /* the carrier being handed out, which no flush of the core's caches takes */
+    int held_chunk;
+} Shared;
 
 typedef struct {
     const char *filter;
+    VsrCallbacks python;
     VSNode *in;
     VSVideoInfo in_info, out_info;
     int64_t instance;
     int chunk, rate;
-    Ahead *ahead; /* NULL without prefetch */
+    int prefetch;
+    Shared *shared;
     int last_rendered;
 } Chunk;
 
@@ -67,18 +101,43 @@ typedef struct {
     VsrStep render, step;
 } Request;
 
-static void release_ahead(Ahead *ahead) {
-    mutex_lock(&ahead->lock);
-    int last = --ahead->owners == 0;
-    mutex_unlock(&ahead->lock);
+static Shared *new_shared(void) {
+    Shared *shared = calloc(1, sizeof *shared);
+    if (!shared) return NULL;
+    shared->owners = 1;
+    mutex_init(&shared->lock);
+    return shared;
+}
+
+static Shared *share(Shared *shared) {
+    mutex_lock(&shared->lock);
+    shared->owners++;
+    mutex_unlock(&shared->lock);
+    return shared;
+}
+
+static void release_shared(Shared *shared) {
+    mutex_lock(&shared->lock);
+    int last = --shared->owners == 0;
+    mutex_unlock(&shared->lock);
     if (last) {
-        mutex_free(&ahead->lock);
-        free(ahead);
+        mutex_free(&shared->lock);
+        free(shared);
     }
 }
 
+/* Holds `carrier`, or nothing, in place of what was held. Takes the reference. */
+static void hold(Shared *shared, const VSFrame *carrier, int chunk, const VSAPI *vsapi) {
+    mutex_lock(&shared->lock);
+    const VSFrame *before = shared->held;
+    shared->held = carrier;
+    shared->held_chunk = chunk;
+    mutex_unlock(&shared->lock);
+    vsapi->freeFrame(before);
+}
+
 typedef struct {
-    Ahead *ahead;
+    Shared *shared;
     const VSAPI *vsapi;
 } Fetch;
 
@@ -88,10 +147,10 @@ static void VS_CC fetched(void *data, const VSFrame *frame, int n, VSNode *node,
     (void)error; /* it comes again, and is reported, when the frame is really asked for */
     if (frame) fetch->vsapi->freeFrame(frame);
     fetch->vsapi->freeNode(node);
-    mutex_lock(&fetch->ahead->lock);
-    fetch->ahead->pending--;
-    mutex_unlock(&fetch->ahead->lock);
-    release_ahead(fetch->ahead);
+    mutex_lock(&fetch->shared->lock);
+    fetch->shared->pending--;
+    mutex_unlock(&fetch->shared->lock);
+    release_shared(fetch->shared);
     free(fetch);
 }
 
@@ -99,19 +158,20 @@ static void VS_CC fetched(void *data, const VSFrame *frame, int n, VSNode *node,
 static void fetch_ahead(Chunk *d, const VsrStep *step, const VSAPI *vsapi) {
     int in_order = step->chunk == 0 || step->chunk == d->last_rendered + 1;
     d->last_rendered = step->chunk;
-    if (!d->ahead || !in_order) return;
-    mutex_lock(&d->ahead->lock);
-    int first = step->last, last = d->in_info.numFrames;
-    int wanted = d->chunk / d->rate;
-    if (last - first > wanted) last = first + wanted;
+    if (!d->prefetch || !in_order) return;
+    int wanted = d->chunk / d->rate, last = d->in_info.numFrames;
+    if (last - step->last > wanted) last = step->last + wanted;
+    mutex_lock(&d->shared->lock);
     /* A few may be on their way to their callbacks still; a whole chunk means that the source lags. */
-    if (d->ahead->pending >= wanted || last < first) last = first;
-    d->ahead->pending += last - first;
-    d->ahead->owners += last - first;
-    mutex_unlock(&d->ahead->lock);
-    for (int n = first; n < last; n++) {
+    if (d->shared->pending >= wanted) last = step->last;
+    mutex_unlock(&d->shared->lock);
+    for (int n = step->last; n < last; n++) {
         Fetch *fetch = malloc(sizeof *fetch);
-        *fetch = (Fetch){d->ahead, vsapi};
+        if (!fetch) return; /* the frames are only asked for later */
+        *fetch = (Fetch){share(d->shared), vsapi};
+        mutex_lock(&d->shared->lock);
+        d->shared->pending++;
+        mutex_unlock(&d->shared->lock);
         vsapi->getFrameAsync(n, vsapi->addNodeRef(d->in), fetched, fetch);
     }
 }
@@ -141,72 +201,54 @@ static int fits(const VSFrame *frame, const VSVideoInfo *info, const VSAPI *vsap
            vsh_isSameVideoFormat(vsapi->getVideoFrameFormat(frame), &info->format);
 }
 
-/* The input frame whose properties output frame n takes. */
-static int source_of(const Chunk *d, int n) {
-    return n / d->rate;
-}
-
-/* Where several output frames come of one input frame, whose properties each has: the part of its
- * time, and of its scene cut marks, that is output frame n's. */
-static void take_share(const Chunk *d, int n, VSFrame *frame, const VSAPI *vsapi) {
-    int part = n % d->rate, no_number = 0, no_length = 0, no_time = 0;
-    if (d->rate == 1) return;
-    VSMap *props = vsapi->getFramePropertiesRW(frame);
-    int64_t number = vsapi->mapGetInt(props, "_DurationNum", 0, &no_number);
-    int64_t length = vsapi->mapGetInt(props, "_DurationDen", 0, &no_length);
-    if (!no_number && !no_length && number > 0 && length > 0) {
-        vsh_muldivRational(&number, &length, 1, d->rate);
-        vsapi->mapSetInt(props, "_DurationNum", number, maReplace);
-        vsapi->mapSetInt(props, "_DurationDen", length, maReplace);
-        double time = vsapi->mapGetFloat(props, "_AbsoluteTime", 0, &no_time);
-        if (!no_time)
-            vsapi->mapSetFloat(props, "_AbsoluteTime", time + (double)part * (double)number / (double)length,
-                               maReplace);
-    }
-    if (part > 0 && property(props, "_SceneChangePrev", vsapi))
-        vsapi->mapSetInt(props, "_SceneChangePrev", 0, maReplace);
-    if (part < d->rate - 1 && property(props, "_SceneChangeNext", vsapi))
-        vsapi->mapSetInt(props, "_SceneChangeNext", 0, maReplace);
-}
-
 /* Runs a step whose frames are there. `out` gets the frames of a rendering step. */
 static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, VSFrameContext *context,
                VSCore *core, const VSAPI *vsapi, char *error) {
     int count = step->last - step->first;
     const VSFrame **in = calloc((size_t)count, sizeof *in);
     VsrFrame *views = calloc((size_t)(count + out_count), sizeof *views);
-    int failed = 0;
-    for (int i = 0; i < count && !failed; i++) {
+    if (!in || !views) write_text(error, VSR_TEXT, NO_MEMORY, d->filter);
+    for (int i = 0; i < count && !*error; i++) {
         in[i] = vsapi->getFrameFilter(step->first + i, d->in, context);
-        if (fits(in[i], &d->in_info, vsapi)) {
-            lay_out(&views[i], in[i], NULL, vsapi);
-            continue;
-        }
-        /* Copied from, it would write past a frame's end or end the process. */
-        failed = 1;
-        snprintf(error, VSR_TEXT,
-                 "%s: clip must give frames of the size and format it declares, got another at frame "
-                 "%d. Find the filter before it that changes them.",
-                 d->filter, step->first + i);
+        /* Copied from, another one would be read past its end, or end the process. */
+        if (!fits(in[i], &d->in_info, vsapi))
+            write_text(error, VSR_TEXT,
+                       "%s: clip must give frames of the size and format it declares, got another at frame "
+                       "%d. Find the filter before it that changes them.",
+                       d->filter, step->first + i);
+        else lay_out(&views[i], in[i], NULL, vsapi);
     }
-    for (int i = 0; i < out_count && !failed; i++) {
-        int n = step->chunk * d->chunk + i, from = source_of(d, n) - step->first;
+    for (int i = 0; i < out_count && !*error; i++) {
+        /* The input frame whose properties this one takes. */
+        int n = step->chunk * d->chunk + i, from = n / d->rate - step->first;
         const VSFrame *source = in[from < 0 ? 0 : from < count ? from : count - 1];
         out[i] = vsapi->newVideoFrame(&d->out_info.format, d->out_info.width, d->out_info.height, source, core);
-        take_share(d, n, out[i], vsapi);
+        take_share(vsapi->getFramePropertiesRW(out[i]), n, d->rate, vsapi);
         lay_out(&views[count + i], out[i], out[i], vsapi);
     }
-    if (!failed) {
+    int done = 0, answered = 1;
+    if (!*error) {
+        const Host host = {core, vsapi};
         VsrJob job = {*step, d->in_info.width, d->in_info.height, d->out_info.width, d->out_info.height,
-                      d->out_info.format.bytesPerSample, count, out_count, views, views + count};
-        failed = python.run(d->instance, &job, error) != 0;
+                      d->out_info.format.bytesPerSample, count, out_count, views, views + count, &host, 0, 0};
+        d->python.run(d->instance, &job, error);
+        done = job.done;
+        answered = done || *error;
+        /* Ours, and those of the filters after it: a frame has one answer. */
+        if (done && job.stale) {
+            hold(d->shared, NULL, 0, vsapi);
+            vsapi->clearCoreCaches(core);
+        }
+        if (!answered)
+            write_text(error, VSR_TEXT, "%s: computing frames %d to %d was interrupted. Ask for them again.",
+                       d->filter, step->first, step->last - 1);
     }
-    for (int i = 0; i < count; i++) vsapi->freeFrame(in[i]);
-    for (int i = 0; i < out_count && failed; i++)
-        if (out[i]) vsapi->freeFrame(out[i]);
+    /* Where Python has not answered it may still use the frames: then they stay. */
+    for (int i = 0; in && i < count && answered; i++) vsapi->freeFrame(in[i]);
+    for (int i = 0; i < out_count && answered && !done; i++) vsapi->freeFrame(out[i]);
     free(in);
     free(views);
-    return failed;
+    return !done;
 }
 
 static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *context, VSCore *core,
@@ -214,6 +256,10 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
     int count = d->out_info.numFrames - step->chunk * d->chunk;
     if (count > d->chunk) count = d->chunk;
     VSFrame **out = calloc((size_t)count, sizeof *out);
+    if (!out) {
+        write_text(error, VSR_TEXT, NO_MEMORY, d->filter);
+        return NULL;
+    }
     fetch_ahead(d, step, vsapi);
     if (run(d, step, out, count, context, core, vsapi, error)) {
         free(out);
@@ -230,12 +276,16 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
 
 /* The step that Python wants done for chunk k. */
 static int next_step(const Chunk *d, int k, int initial, VsrStep *step, char *error) {
-    if (python.next(d->instance, k, initial, step, error)) return -1;
-    if (0 <= step->first && step->first < step->last && step->last <= d->in_info.numFrames) return 0;
+    *step = (VsrStep){.chunk = -1};
+    d->python.next(d->instance, k, initial, step, error);
+    if (*error) return -1;
+    if (step->chunk < 0)
+        write_text(error, VSR_TEXT, "%s: planning chunk %d was interrupted. Ask for its frames again.", d->filter, k);
     /* The core ends the process when a filter neither asks for frames nor returns one. */
-    snprintf(error, VSR_TEXT, "%s: a step must have frames within 0..%d, got %d..%d. Report this as a bug of "
-             "vs-vsr.", d->filter, d->in_info.numFrames, step->first, step->last);
-    return -1;
+    else if (step->first < 0 || step->first >= step->last || step->last > d->in_info.numFrames)
+        write_text(error, VSR_TEXT, "%s: a step must have frames within 0..%d, got %d..%d. Report this as a bug "
+                   "of vs-vsr.", d->filter, d->in_info.numFrames, step->first, step->last);
+    return *error ? -1 : 0;
 }
 
 static void ask(const Chunk *d, const VsrStep *step, VSFrameContext *context, const VSAPI *vsapi) {
@@ -260,8 +310,8 @@ static const VSFrame *proceed(Chunk *d, int k, Request *request, VSFrameContext 
         let_go(d, request, context, vsapi);
         if (failed || next_step(d, k, 0, &want, error)) return NULL;
         if (same(&want, &request->step)) {
-            snprintf(error, VSR_TEXT, "%s: the state after chunk %d must be kept until the next step, got "
-                     "lost. Report this as a bug of vs-vsr.", d->filter, want.chunk);
+            write_text(error, VSR_TEXT, "%s: the state after chunk %d must be kept until the next step, got "
+                       "lost. Report this as a bug of vs-vsr.", d->filter, want.chunk);
             return NULL;
         }
     } else {
@@ -279,15 +329,17 @@ static const VSFrame *VS_CC chunk_frame(int k, int reason, void *instance, void 
                                         VSFrameContext *context, VSCore *core, const VSAPI *vsapi) {
     Chunk *d = instance;
     Request *request = *frame_data;
+    const VsrStep *missing = NULL;
     char error[VSR_TEXT] = "";
     const VSFrame *carrier = NULL;
     if (!python_is_up()) {
-        snprintf(error, sizeof error, "%s: Python must run while frames are made, got its shutdown. "
-                 "Let go of the clip before the script ends.", d->filter);
+        write_text(error, sizeof error, "%s: Python must run while frames are made, got its shutdown. "
+                   "Let go of the clip before the script ends.", d->filter);
     } else if (reason == arInitial) {
         VsrStep step;
-        if (!next_step(d, k, 1, &step, error)) {
-            *frame_data = request = malloc(sizeof *request);
+        *frame_data = request = malloc(sizeof *request);
+        if (!request) write_text(error, sizeof error, NO_MEMORY, d->filter);
+        else if (!next_step(d, k, 1, &step, error)) {
             *request = (Request){step, step};
             ask(d, &step, context, vsapi);
             return NULL;
@@ -295,9 +347,10 @@ static const VSFrame *VS_CC chunk_frame(int k, int reason, void *instance, void 
     } else if (reason == arAllFramesReady) {
         carrier = proceed(d, k, request, context, core, vsapi, error);
         if (!carrier && !*error) return NULL;
-    } else if (request) {
-        python.failed(d->instance, &request->step);
+    } else {
+        missing = request ? &request->step : NULL;
     }
+    if (python_is_up()) d->python.ended(d->instance, k, missing);
     free(request);
     *frame_data = NULL;
     if (*error) vsapi->setFilterError(error, context);
@@ -307,8 +360,8 @@ static const VSFrame *VS_CC chunk_frame(int k, int reason, void *instance, void 
 static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
     Chunk *d = instance;
     (void)core;
-    if (python_is_up()) python.destroy(d->instance);
-    if (d->ahead) release_ahead(d->ahead);
+    forget(&d->python, d->instance);
+    release_shared(d->shared);
     vsapi->freeNode(d->in);
     free(d);
 }
@@ -318,6 +371,7 @@ static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
 typedef struct {
     VSNode *chunks;
     int chunk;
+    Shared *shared;
 } Handout;
 
 static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, void **frame_data,
@@ -325,9 +379,18 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
     const Handout *d = instance;
     (void)frame_data;
     (void)core;
-    if (reason == arInitial) vsapi->requestFrameFilter(n / d->chunk, d->chunks, context);
-    if (reason != arAllFramesReady) return NULL;
-    const VSFrame *carrier = vsapi->getFrameFilter(n / d->chunk, d->chunks, context);
+    const int chunk = n / d->chunk;
+    const VSFrame *carrier = NULL;
+    if (reason == arInitial) {
+        mutex_lock(&d->shared->lock);
+        if (d->shared->held && d->shared->held_chunk == chunk) carrier = vsapi->addFrameRef(d->shared->held);
+        mutex_unlock(&d->shared->lock);
+        if (!carrier) vsapi->requestFrameFilter(chunk, d->chunks, context);
+    } else if (reason == arAllFramesReady) {
+        carrier = vsapi->getFrameFilter(chunk, d->chunks, context);
+        hold(d->shared, vsapi->addFrameRef(carrier), chunk, vsapi);
+    }
+    if (!carrier) return NULL;
     const VSFrame *frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
     vsapi->freeFrame(carrier);
     return frame;
@@ -336,6 +399,8 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
 static void VS_CC handout_free(void *instance, VSCore *core, const VSAPI *vsapi) {
     Handout *d = instance;
     (void)core;
+    hold(d->shared, NULL, 0, vsapi);
+    release_shared(d->shared);
     vsapi->freeNode(d->chunks);
     free(d);
 }
@@ -361,12 +426,12 @@ static const Filter filters[] = {
     {"BasicVSRPP", BEFORE LOOKAHEAD PREROLL AFTER},
 };
 
-/* The arguments but the clip; the strings stay the map's. */
+/* The arguments but the clip; the strings stay the map's. NULL without memory. */
 static VsrArgument *arguments(const VSMap *in, int32_t *count, const VSAPI *vsapi) {
     int keys = vsapi->mapNumKeys(in);
     VsrArgument *list = calloc((size_t)keys, sizeof *list);
     *count = 0;
-    for (int i = 0; i < keys; i++) {
+    for (int i = 0; list && i < keys; i++) {
         const char *key = vsapi->mapGetKey(in, i);
         VsrArgument a = {.name = key};
         switch (vsapi->mapGetType(in, key)) {
@@ -380,8 +445,9 @@ static VsrArgument *arguments(const VSMap *in, int32_t *count, const VSAPI *vsap
     return list;
 }
 
-static int64_t create_instance(const Filter *filter, const VSMap *in, const VSVideoInfo *info, VsrSpec *spec,
-                               VSCore *core, const VSAPI *vsapi, char *error) {
+/* Makes Python's side of a filter. Returns 0, or -1 with nothing left of it. */
+static int create_instance(const Filter *filter, const VsrCallbacks *python, int64_t instance, const VSMap *in,
+                           const VSVideoInfo *info, VsrSpec *spec, VSCore *core, const VSAPI *vsapi, char *error) {
     const VSVideoFormat *f = &info->format;
     int constant = vsh_isConstantVideoFormat(info);
     VsrClip clip = {constant ? info->width : 0, constant ? info->height : 0, info->numFrames, 0,
@@ -391,109 +457,155 @@ static int64_t create_instance(const Filter *filter, const VSMap *in, const VSVi
                                                          f->subSamplingW, f->subSamplingH, core);
     int32_t count;
     VsrArgument *list = arguments(in, &count, vsapi);
-    int64_t instance = python.create(filter->name, list, count, &clip, spec, error);
+    if (!list) {
+        write_text(error, VSR_TEXT, NO_MEMORY, filter->name);
+        return -1;
+    }
+    python->create(instance, filter->name, list, count, &clip, spec, error);
     free(list);
-    return instance;
+    if (spec->made) return 0;
+    if (!*error)
+        write_text(error, VSR_TEXT, "%s: creating the filter was interrupted. Create it again.", filter->name);
+    forget(python, instance);
+    return -1;
 }
 
-static VSNode *chunk_node(const Filter *filter, VSNode *in, int64_t instance, const VsrSpec *spec, VSCore *core,
+/* What one cache of pictures may take: it counts as used memory, and over the core's limit the core
+ * drops all that it has. */
+static int64_t cache_bytes(VSCore *core, const VSAPI *vsapi) {
+    VSCoreInfo machine;
+    vsapi->getCoreInfo(core, &machine);
+    int64_t quarter = machine.maxFramebufferSize / 4;
+    return quarter < CACHE_BYTES ? quarter : CACHE_BYTES;
+}
+
+static int64_t frame_bytes(const VSVideoInfo *info) {
+    return (int64_t)info->width * info->height * 3 * info->format.bytesPerSample;
+}
+
+/* Takes `in` and the instance where it does not return NULL, for want of memory. */
+static VSNode *chunk_node(const Filter *filter, const VsrCallbacks *python, VSNode *in, int64_t instance,
+                          const VSVideoInfo *out, const VsrSpec *spec, Shared *shared, VSCore *core,
                           const VSAPI *vsapi) {
     Chunk *d = calloc(1, sizeof *d);
+    if (!d) return NULL;
     d->filter = filter->name;
+    d->python = *python;
     d->in = in;
-    d->in_info = d->out_info = *vsapi->getVideoInfo(in);
-    d->out_info.width = spec->width;
-    d->out_info.height = spec->height;
-    d->out_info.numFrames = spec->num_frames;
+    d->in_info = *vsapi->getVideoInfo(in);
+    d->out_info = *out;
     d->instance = instance;
     d->chunk = spec->chunk;
     d->rate = spec->rate;
+    d->prefetch = spec->prefetch;
+    d->shared = share(shared);
     d->last_rendered = -2;
-    if (spec->prefetch) {
-        d->ahead = calloc(1, sizeof *d->ahead);
-        d->ahead->owners = 1;
-        mutex_init(&d->ahead->lock);
-    }
     VSVideoInfo carrier = {.width = 1, .height = 1,
                            .numFrames = (spec->num_frames - 1) / spec->chunk + 1};
     vsapi->getVideoFormatByID(&carrier.format, pfGray8, core);
     VSFilterDependency dependency = {in, rpGeneral};
     VSNode *node = vsapi->createVideoFilter2("VsrChunk", &carrier, chunk_frame, chunk_free, fmParallelRequests,
                                              &dependency, 1, d, core);
+    int carriers = 1 + (FRAMES_BACK + spec->chunk - 1) / spec->chunk;
+    if (carriers < USUAL_CARRIERS) carriers = USUAL_CARRIERS;
+    int64_t fitting = cache_bytes(core, vsapi) / (frame_bytes(out) * spec->chunk);
+    if (carriers > fitting) carriers = (int)fitting;
     vsapi->setCacheMode(node, cmForceEnable);
-    vsapi->setCacheOptions(node, 1, CARRIERS, 0);
+    vsapi->setCacheOptions(node, 1, carriers > FEWEST_CARRIERS ? carriers : FEWEST_CARRIERS, 0);
     return node;
 }
 
-/* `again`: each frame is asked for a second time, soon after the first. */
-static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, int again, VSCore *core,
-                            const VSAPI *vsapi) {
+/* `again`: each frame is asked for a second time, soon after the first. Takes `chunks`; NULL without
+ * memory. */
+static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, int again, Shared *shared,
+                            VSCore *core, const VSAPI *vsapi) {
     Handout *d = calloc(1, sizeof *d);
-    *d = (Handout){chunks, chunk};
+    if (!d) {
+        vsapi->freeNode(chunks);
+        return NULL;
+    }
+    *d = (Handout){chunks, chunk, share(shared)};
     VSFilterDependency dependency = {chunks, rpGeneral};
     VSNode *node = vsapi->createVideoFilter2("Vsr", info, handout_frame, handout_free, fmParallel, &dependency, 1,
                                              d, core);
-    /* In order, a chunk's worth of frames is held by the carriers anyway. Out of order, the second
-     * request must not find its carrier gone. */
-    VSCoreInfo machine;
-    vsapi->getCoreInfo(core, &machine);
-    vsapi->setCacheMode(node, again ? cmForceEnable : cmForceDisable);
-    int64_t fitting = CACHE_BYTES / ((int64_t)info->width * info->height * 3 * info->format.bytesPerSample);
-    int frames = machine.numThreads < fitting ? machine.numThreads : (int)fitting;
-    if (again) vsapi->setCacheOptions(node, 1, chunk > frames ? chunk : frames, 0);
+    /* Otherwise the core knows best: a filter after it may look at frames around. */
+    if (again) {
+        /* In order, a chunk's worth of frames is held by the carriers anyway. Out of order, the second
+         * request must not find its carrier gone. */
+        VSCoreInfo machine;
+        vsapi->getCoreInfo(core, &machine);
+        int64_t fitting = cache_bytes(core, vsapi) / frame_bytes(info);
+        int frames = machine.numThreads < fitting ? machine.numThreads : (int)fitting;
+        vsapi->setCacheMode(node, cmForceEnable);
+        vsapi->setCacheOptions(node, 1, chunk > frames ? chunk : frames, 0);
+    }
     return node;
 }
 
-static VSNode *build(const Filter *filter, VSNode *clip, int64_t instance, const VsrSpec *spec, VSCore *core,
-                     const VSAPI *vsapi, char *error) {
+/* The nodes of a filter. Takes the clip and the instance; NULL without memory, or with `error`. */
+static VSNode *build(const Filter *filter, const VsrCallbacks *python, VSNode *clip, int64_t instance,
+                     const VsrSpec *spec, Shared *shared, VSCore *core, const VSAPI *vsapi, char *error) {
     VSVideoInfo own = *vsapi->getVideoInfo(clip);
     uint32_t format = vsapi->queryVideoFormatID(own.format.colorFamily, own.format.sampleType,
                                                 own.format.bitsPerSample, own.format.subSamplingW,
                                                 own.format.subSamplingH, core);
     int convert = format != (uint32_t)spec->work_format;
-    VSNode *in = convert_in(filter->name, clip, spec->matrix, convert, core, vsapi);
-    if (convert) {
+    VSNode *source = convert_in(filter->name, clip, spec->matrix, convert, core, vsapi);
+    VSNode *in = source ? vsapi->addNodeRef(source) : NULL, *chunks = NULL, *node = NULL;
+    VSVideoInfo out;
+    if (in && convert) {
         char reason[VSR_TEXT / 2];
         in = convert_to(in, (uint32_t)spec->work_format, -1, -1, -1, core, vsapi, reason, sizeof reason);
-        if (!in) {
-            snprintf(error, VSR_TEXT, "%s: clip must be of a format that resize turns into RGB, got: %s. "
-                     "Convert it before.", filter->name, reason);
-            python.destroy(instance);
-            return NULL;
-        }
+        if (!in)
+            write_text(error, VSR_TEXT, "%s: clip must be of a format that resize turns into RGB, got: %s. "
+                       "Convert it before.", filter->name, reason);
     }
-    /* What one chunk reads the next one reads again, in part. */
-    vsapi->setCacheMode(in, cmForceEnable);
-    vsapi->setCacheOptions(in, 1, spec->cache_frames, 0);
-    VSVideoInfo out = *vsapi->getVideoInfo(in);
-    out.width = spec->width;
-    out.height = spec->height;
-    out.numFrames = spec->num_frames;
-    out.fpsNum = spec->fps_num;
-    out.fpsDen = spec->fps_den;
-    vsh_reduceRational(&out.fpsNum, &out.fpsDen);
-    VSNode *chunks = chunk_node(filter, in, instance, spec, core, vsapi);
-    VSNode *node = handout_node(chunks, &out, spec->chunk, convert, core, vsapi);
-    return convert ? convert_back(node, format, core, vsapi) : node;
+    if (in) {
+        /* What one chunk reads the next one reads again, in part. */
+        vsapi->setCacheMode(in, cmForceEnable);
+        vsapi->setCacheOptions(in, 1, spec->cache_frames, 0);
+        out = *vsapi->getVideoInfo(in);
+        out.width = spec->width;
+        out.height = spec->height;
+        out.numFrames = spec->num_frames;
+        out.fpsNum = spec->fps_num;
+        out.fpsDen = spec->fps_den;
+        vsh_reduceRational(&out.fpsNum, &out.fpsDen);
+        chunks = chunk_node(filter, python, in, instance, &out, spec, shared, core, vsapi);
+    }
+    if (chunks) {
+        node = handout_node(chunks, &out, spec->chunk, convert, shared, core, vsapi);
+    } else {
+        vsapi->freeNode(in);
+        forget(python, instance);
+    }
+    if (node && convert) node = convert_back(node, format, core, vsapi);
+    if (node && spec->rate > 1) node = keep_originals(vsapi->addNodeRef(source), node, spec->rate, core, vsapi);
+    vsapi->freeNode(source);
+    return node;
 }
 
 static void VS_CC create(const VSMap *in, VSMap *out, void *user_data, VSCore *core, const VSAPI *vsapi) {
     const Filter *filter = user_data;
     char error[VSR_TEXT] = "";
     VSNode *node = NULL;
-    if (attach(filter->name, error)) {
+    VsrCallbacks python;
+    int64_t instance = attach(filter->name, &python, error);
+    Shared *shared = instance ? new_shared() : NULL;
+    if (shared) {
         VSNode *clip = vsapi->mapGetNode(in, "clip", 0, NULL);
         VsrSpec spec = {0};
-        int64_t instance = create_instance(filter, in, vsapi->getVideoInfo(clip), &spec, core, vsapi, error);
-        if (instance > 0) {
+        if (!create_instance(filter, &python, instance, in, vsapi->getVideoInfo(clip), &spec, core, vsapi, error)) {
             if (*spec.message) vsapi->logMessage(mtInformation, spec.message, core);
-            node = build(filter, clip, instance, &spec, core, vsapi, error);
+            node = build(filter, &python, clip, instance, &spec, shared, core, vsapi, error);
         } else {
             vsapi->freeNode(clip);
         }
+        release_shared(shared);
     }
+    if (!node && !*error) write_text(error, sizeof error, NO_MEMORY, filter->name);
     if (node) vsapi->mapConsumeNode(out, "clip", node, maReplace);
-    else vsapi->mapSetError(out, *error ? error : "vsr: creating the filter was interrupted");
+    else vsapi->mapSetError(out, error);
 }
 
 static void VS_CC version(const VSMap *in, VSMap *out, void *user_data, VSCore *core, const VSAPI *vsapi) {

@@ -43,6 +43,16 @@ def test_what_a_chunk_sees_counts_too() -> None:
     assert f"chunk is {made.plan.chunk} instead of 60 frames, as each holds" in made.message
 
 
+@pytest.mark.parametrize(("gib", "chunk"), [(32, 60), (2, 25)])
+def test_a_small_machine_takes_a_smaller_chunk(
+    monkeypatch: pytest.MonkeyPatch, gib: int, chunk: int
+) -> None:
+    monkeypatch.setattr(streams, "_memory_bytes", lambda: gib << 30)
+    made = planned(160, 90, 500)
+    assert made.plan.chunk == chunk
+    assert ("under 0.5 GiB" in made.message) == (gib == 2)
+
+
 def test_the_fewest_frames_say_what_they_take() -> None:
     made = planned(480, 270, 500)
     held = 480 * 270 * (15 * (12 * 16 + 5 * 64 * 4) + 30 * 5 * 64 * 4) / 2**30

@@ -1,12 +1,15 @@
 """The Python half of the compiled plugin: structs, callbacks, and which filter a call belongs to.
 
-It mirrors native/abi.h. The plugin imports this module when its first filter is created and calls
+It mirrors native/abi.h. The plugin imports this module whenever a filter is created and calls
 `attach`; after that it calls the functions below from its own threads. Pixels stay where they are:
 frames arrive as arrays over the frame server's memory.
+
+A KeyboardInterrupt can come at any instruction of a callback, before its `try` and within its
+`except` too, and no exception reaches C. So each callback writes its answer last, as one attribute
+and with nothing after it; without an answer C takes it that the call was interrupted.
 """
 
 import ctypes as c
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ABI", "ClipInfo", "Frame", "Job", "Spec", "Worker", "attach"]
 
-ABI = 2
+ABI = 3
 _TEXT = 1024
 
 
@@ -72,6 +75,8 @@ class Job:
     step: Step
     inputs: Sequence[Frame]
     outputs: Sequence[Frame]
+    log: Callable[[str], None]
+    """Writes a line to the core's log, for the user to see; only while the job runs."""
 
 
 class Worker(Protocol):
@@ -80,11 +85,22 @@ class Worker(Protocol):
     def next(self, chunk: int, *, initial: bool) -> Step:
         """What to do now for `chunk`; `initial`: before its turn has come."""
 
-    def run(self, job: Job) -> None:
-        """Do one step; returns when its outputs are written."""
+    def run(self, job: Job) -> bool:
+        """Do one step.
 
-    def failed(self, step: Step) -> None:
-        """Take note that the source could not give the frames of `step`."""
+        Returns when its outputs are written, and raises when nothing uses its frames any longer.
+
+        Returns:
+            Whether pictures that were made before are no longer right.
+        """
+
+    def ended(self, chunk: int, missing: Step | None) -> None:
+        """Take note that a request for `chunk`, which `next` has been asked about, is over.
+
+        Args:
+            chunk: The chunk that was asked for.
+            missing: The step whose frames the source could not give, if that is why.
+        """
 
 
 class _Argument(c.Structure):
@@ -112,6 +128,7 @@ class _Spec(c.Structure):
         ("fps_den", c.c_int64),
         *((name, c.c_int32) for name in ("rate", "chunk", "cache_frames", "matrix", "prefetch")),
         ("message", c.c_char * _TEXT),
+        ("made", c.c_int32),
     )
 
 
@@ -134,11 +151,15 @@ class _Job(c.Structure):
         *((name, c.c_int32) for name in ("sample_bytes", "in_count", "out_count")),
         ("inputs", c.POINTER(_Frame)),
         ("outputs", c.POINTER(_Frame)),
+        ("host", c.c_void_p),
+        ("stale", c.c_int32),
+        ("done", c.c_int32),
     )
 
 
 # Error texts are c_void_p: a c_char_p would arrive as a copy.
 _Create = c.CFUNCTYPE(
+    None,
     c.c_int64,
     c.c_char_p,
     c.POINTER(_Argument),
@@ -147,10 +168,10 @@ _Create = c.CFUNCTYPE(
     c.POINTER(_Spec),
     c.c_void_p,
 )
-_Next = c.CFUNCTYPE(c.c_int32, c.c_int64, c.c_int32, c.c_int32, c.POINTER(_Step), c.c_void_p)
-_Run = c.CFUNCTYPE(c.c_int32, c.c_int64, c.POINTER(_Job), c.c_void_p)
-_Failed = c.CFUNCTYPE(None, c.c_int64, c.POINTER(_Step))
-_Destroy = c.CFUNCTYPE(None, c.c_int64)
+_Next = c.CFUNCTYPE(None, c.c_int64, c.c_int32, c.c_int32, c.POINTER(_Step), c.c_void_p)
+_Run = c.CFUNCTYPE(None, c.c_int64, c.POINTER(_Job), c.c_void_p)
+_Ended = c.CFUNCTYPE(None, c.c_int64, c.c_int32, c.POINTER(_Step))
+_Destroy = c.CFUNCTYPE(None, c.c_int64, c.POINTER(c.c_int32))
 
 
 class _Callbacks(c.Structure):
@@ -159,7 +180,7 @@ class _Callbacks(c.Structure):
         ("create", _Create),
         ("next", _Next),
         ("run", _Run),
-        ("failed", _Failed),
+        ("ended", _Ended),
         ("destroy", _Destroy),
     )
 
@@ -168,11 +189,13 @@ class _Exports(c.Structure):
     _fields_ = (
         ("abi", c.c_int32),
         ("set_callbacks", c.CFUNCTYPE(c.c_int32, c.POINTER(_Callbacks))),
+        ("log", c.CFUNCTYPE(None, c.c_void_p, c.c_char_p)),
     )
 
 
-_numbers = itertools.count(1)
-_workers: dict[int, tuple[str, Worker]] = {}
+# Loaded anew (as previews do it), this module still has the filters that live.
+_workers: dict[int, tuple[str, Worker]] = globals().get("_workers", {})
+_log: Callable[[int, bytes], None] = globals().get("_log", lambda host, text: None)
 
 
 def attach(address: int) -> None:
@@ -181,44 +204,54 @@ def attach(address: int) -> None:
     Raises:
         BridgeError: The plugin was built for another version of this package.
     """
+    global _log
     exports = _Exports.from_address(address)
     # Asked first: of a struct of another version nothing after the number can be trusted.
     if exports.abi != ABI or exports.set_callbacks(c.byref(_callbacks)):
         raise BridgeError(
             f"bridge: the compiled plugin must have ABI {ABI}, got {exports.abi}. Reinstall vs-vsr."
         )
+    _log = exports.log
 
 
-def _guarded(function: str, error: int, call: Callable[[], int | None], failed: int) -> int:
-    """Run `call`; an exception becomes text at `error`, for no exception may reach C."""
+def _report(error: int, function: str, e: BaseException) -> None:
+    """Write at `error` what happened."""
     try:
-        return call() or 0
-    except BaseException as e:
-        text = str(e) if isinstance(e, VsrError) else f"{function}: {type(e).__name__}: {e}"
-        # Cut between characters, not within one.
-        data = text.encode()[: _TEXT - 1].decode(errors="ignore").encode() + b"\0"
-        c.memmove(error, data, len(data))
-        return failed
+        text = str(e)
+    except Exception:
+        text = ""
+    # By its name: a module that was loaded anew has a class of its own.
+    if not text or all(kind.__name__ != VsrError.__name__ for kind in type(e).__mro__):
+        text = f"{function}: {type(e).__name__}: {text or 'no reason was given'}"
+    data = text.replace("\0", "\\0").encode(errors="backslashreplace")
+    # Cut between characters, not within one.
+    data = data[: _TEXT - 1].decode(errors="ignore").encode() + b"\0"
+    c.memmove(error, data, len(data))
 
 
 @_Create
-def _create(function: bytes, arguments: Any, count: int, clip: Any, spec: Any, error: int) -> int:
-    def call() -> int:
+def _create(
+    instance: int, function: bytes, arguments: Any, count: int, clip: Any, spec: Any, error: int
+) -> None:
+    try:
         # Imported at the first filter: it brings torch, which a script may never need.
         from vs_vsr.filters import create
 
+        name = function.decode()
         values = {a.name.decode(): _value(a) for a in arguments[:count]}
         info = ClipInfo(*(getattr(clip.contents, field) for field in _names(_Clip)))
         made, worker = create(name, values, info)
-        for field in _names(_Spec):
+        for field in _names(_Spec)[:-1]:
             value = getattr(made, field)
-            setattr(spec.contents, field, value.encode() if isinstance(value, str) else value)
-        number = next(_numbers)
-        _workers[number] = name, worker
-        return number
-
-    name = function.decode()
-    return _guarded(name, error, call, 0)
+            if isinstance(value, str):
+                value = value.encode()[: _TEXT - 1].decode(errors="ignore").encode()
+            setattr(spec.contents, field, value)
+        _workers[instance] = name, worker
+        spec.contents.made = 1
+    except KeyboardInterrupt:
+        return  # C says so
+    except BaseException as e:
+        _report(error, function.decode(), e)
 
 
 def _names(struct: type[c.Structure]) -> list[str]:
@@ -230,23 +263,33 @@ def _value(argument: Any) -> int | float | str:
     return argument.s.decode(errors="replace") if argument.type == 2 else value
 
 
+def _worker(instance: int) -> tuple[str, Worker]:
+    try:
+        return _workers[instance]
+    except KeyError:
+        raise BridgeError(
+            "bridge: the filter must be known, got one that was forgotten. Create it again."
+        ) from None
+
+
 @_Next
-def _next(instance: int, chunk: int, initial: int, step: Any, error: int) -> int:
-    name, worker = _workers[instance]
-
-    def call() -> None:
+def _next(instance: int, chunk: int, initial: int, step: Any, error: int) -> None:
+    name = "bridge"
+    try:
+        name, worker = _worker(instance)
         wanted = worker.next(chunk, initial=bool(initial))
-        for field in _names(_Step):
+        for field in ("render", "first", "last"):
             setattr(step.contents, field, getattr(wanted, field))
-
-    return _guarded(name, error, call, -1)
+        step.contents.chunk = wanted.chunk
+    except BaseException as e:
+        _report(error, name, e)
 
 
 @_Run
-def _run(instance: int, job: Any, error: int) -> int:
-    name, worker = _workers[instance]
-
-    def call() -> None:
+def _run(instance: int, job: Any, error: int) -> None:
+    name = "bridge"
+    try:
+        name, worker = _worker(instance)
         j = job.contents
         dtype = np.dtype(f"f{j.sample_bytes}")
         into = [_frame(j.inputs[i], j.in_height, j.in_width, dtype) for i in range(j.in_count)]
@@ -255,20 +298,27 @@ def _run(instance: int, job: Any, error: int) -> int:
             # Input planes are shared with other filters.
             for plane in frame.planes:
                 plane.flags.writeable = False
-        worker.run(Job(_step(j.step), into, out))
+        host = j.host
+        given = Job(_step(j.step), into, out, lambda text: _log(host, text.encode()))
+        if worker.run(given):
+            j.stale = 1
+        j.done = 1
+    except BaseException as e:
+        _report(error, name, e)
 
-    return _guarded(name, error, call, -1)
 
-
-@_Failed
-def _failed(instance: int, step: Any) -> None:
-    _, worker = _workers[instance]
-    worker.failed(_step(step.contents))
+@_Ended
+def _ended(instance: int, chunk: int, missing: Any) -> None:
+    # Without a filter there is nothing to note, and nowhere to say so.
+    if instance in _workers:
+        _, worker = _workers[instance]
+        worker.ended(chunk, _step(missing.contents) if missing else None)
 
 
 @_Destroy
-def _destroy(instance: int) -> None:
+def _destroy(instance: int, gone: Any) -> None:
     _workers.pop(instance, None)
+    gone.contents.value = 1
 
 
 def _step(step: Any) -> Step:
@@ -284,4 +334,6 @@ def _frame(frame: Any, height: int, width: int, dtype: np.dtype[Any]) -> Frame:
     return Frame(planes, bool(frame.scene_prev), bool(frame.scene_next))
 
 
-_callbacks = _Callbacks(ABI, _create, _next, _run, _failed, _destroy)
+_callbacks = _Callbacks(ABI, _create, _next, _run, _ended, _destroy)
+# Never freed: the plugin calls them as long as a filter lives, whatever becomes of this module.
+c.pythonapi.Py_IncRef(c.py_object(_callbacks))

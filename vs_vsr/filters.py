@@ -4,9 +4,11 @@
 import. `vs_vsr.functions` has the typed twins for scripts that import `vs_vsr`.
 """
 
+import re
 import threading
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -36,6 +38,9 @@ _build_lock = threading.Lock()
 # at once would fight for cores and memory; and the frame server's threads, each with an OpenMP team
 # and a heap of its own, would take more of both (measured: docs/measurements.md).
 _threads: dict[torch.device, ThreadPoolExecutor] = {}
+
+# A chunk that takes longer is told of: until it is done nothing else shows that there is progress.
+_SLOW_S = 10.0
 
 
 def create(
@@ -90,35 +95,70 @@ class StreamWorker:
         self._device = device
         with _build_lock:
             if device not in _threads:
-                _threads[device] = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
+                thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
+                # Started here, where a system without threads to spare fails the filter's creation:
+                # a job that is queued without one would run later, on frames that are long gone.
+                thread.submit(int).result()
+                _threads[device] = thread
             self._thread = _threads[device]
 
     def next(self, chunk: int, *, initial: bool) -> Step:
         """The step to do now for `chunk`; at first, what it is if its turn comes in order."""
         return self._runner.expected(chunk) if initial else self._runner.next(chunk)
 
-    def run(self, job: Job) -> None:
-        """Do the step of `job` on its frames."""
+    def run(self, job: Job) -> bool:
+        """Do the step of `job` on its frames; whether pictures made before are stale now."""
+        future = self._thread.submit(self._run, job)
         try:
-            self._thread.submit(self._run, job).result()
-        except (torch.OutOfMemoryError, MemoryError) as e:
-            raise DeviceError(
-                f"{self._function}: device must have the memory for a chunk, got {e} on "
-                f"{self._device}. Use a smaller chunk, or tile=256."
-            ) from e
+            if not wait([future], _SLOW_S).done:
+                first, last = job.step.first, job.step.last - 1
+                job.log(
+                    f"{self._function}: frames {first} to {last} have been computing on "
+                    f"{self._device} for {_SLOW_S:g} s. Their pictures come all at once."
+                )
+        finally:
+            # Whatever happens here, the frames are in use until then.
+            wait([future])
+        hint = "Use a smaller chunk, or tile=256."
+        with _memory_errors(self._function, self._device, "a chunk", hint):
+            return future.result()
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job) -> bool:
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
         frames = [host.upload(frame.planes, self._device) for frame in job.inputs]
         planes = [frame.planes for frame in job.outputs]
         with host.writing(planes, self._device) as out:
-            self._runner.run(job.step, frames, marks, out)
+            stale = self._runner.run(job.step, frames, marks, out)
         del frames, out
         host.give_back()
+        return stale
 
-    def failed(self, step: Step) -> None:
-        """Take note that the source could not give the frames of `step`."""
-        self._runner.failed(step)
+    def ended(self, chunk: int, missing: Step | None) -> None:
+        """A request for `chunk` is over; `missing` is what the source could not give for it."""
+        if missing is not None:
+            self._runner.failed(missing)
+        self._runner.ended(chunk)
+
+
+@contextmanager
+def _memory_errors(function: str, device: torch.device, what: str, what_now: str) -> Iterator[None]:
+    """Say in a sentence that `device` has no memory left for `what`.
+
+    Raises:
+        DeviceError: It has none.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as e:
+        # Of a GPU torch has an exception for it, of a CPU it says so in a plain RuntimeError.
+        of_memory = isinstance(e, MemoryError | torch.OutOfMemoryError)
+        if not of_memory and "can't allocate memory" not in str(e):
+            raise
+        asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(e), re.IGNORECASE)
+        got = f"none for {asked[1]} more" if asked else "none"
+        raise DeviceError(
+            f"{function}: device must have the memory for {what}, got {got} on {device}. {what_now}"
+        ) from e
 
 
 def _model(read: Reader, options: Options) -> nn.Module:
@@ -137,10 +177,11 @@ def _model(read: Reader, options: Options) -> nn.Module:
     with _build_lock:
         model = _built.get(key)
         if model is None:
-            model = load_model(path, model=function, **own).to(options.device)
-            # Buffers stay float32: the means of SPyNet's input are not worth rounding.
-            for parameter in model.parameters():
-                parameter.data = parameter.data.to(options.dtype)
+            with _memory_errors(function, options.device, "the network", "Choose another device."):
+                model = load_model(path, model=function, **own).to(options.device)
+                # Buffers stay float32: the means of SPyNet's input are not worth rounding.
+                for parameter in model.parameters():
+                    parameter.data = parameter.data.to(options.dtype)
             _built[key] = model
     return model
 

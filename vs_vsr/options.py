@@ -155,19 +155,29 @@ def _device(function: str, name: str) -> torch.device:
                 f'{function}: device must be one of those here ({there}), got "{name}". '
                 'Choose one of them, or "auto".'
             )
-    return device
+    # There is one CPU, whatever number it is given.
+    return device if device.type == "cuda" else torch.device("cpu")
 
 
 def _dtype(function: str, precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto":
         # What half precision costs VRT has not been measured on its released weights.
         return torch.float32 if function == "VRT" else default_dtype(device)
-    if precision == "fp16" and device.type == "cpu":
+    allowed = ["fp32", "bf16"] if _multiplies_bf16() else ["fp32"]
+    if device.type == "cpu" and precision not in allowed:
+        names = " or ".join(f'"{name}"' for name in allowed)
         raise ArgumentError(
-            f'{function}: precision must be "fp32" or "bf16" on a CPU, got "fp16". '
-            "Leave it out to take the faster one this processor has."
+            f'{function}: precision must be {names} on this processor, got "{precision}". Leave it '
+            "out to take the fastest that it has."
         )
     return _DTYPES[precision]
+
+
+def _multiplies_bf16() -> bool:
+    """Whether convolutions in bfloat16 run on this processor at all, fast or not."""
+    # Without oneDNN torch computes them itself, slowly.
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is None or not torch.backends.mkldnn.is_available() or bool(supported())
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
@@ -177,4 +187,4 @@ def default_dtype(device: torch.device) -> torch.dtype:
     # A torch that cannot tell (before 2.9) takes float32.
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if fast and _multiplies_bf16() else torch.float32

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,6 @@ from torch import nn
 from vs_vsr.bridge import ClipInfo
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.edvr import EDVR, Padding
-from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.models.vrt import VRT
 from vs_vsr.options import Options, Reader
 from vs_vsr.streaming.plan import Plan, WindowPlan
@@ -86,10 +86,9 @@ def streaming(model: nn.Module, read: Reader, options: Options, clip: ClipInfo) 
     Raises:
         ArgumentError: An argument breaks its rule.
     """
-    for kind, plan in _PLANS:
-        if isinstance(model, kind):
-            return plan(model, read, options, clip)
-    return _recurrent(model, read, options, clip)
+    # By the filter's name: a module that was loaded anew has classes of its own.
+    plan: Callable[..., Streaming] = _PLANS.get(read.function, _recurrent)
+    return plan(model, read, options, clip)
 
 
 def _recurrent(model: Any, read: Reader, options: Options, clip: ClipInfo) -> Streaming:
@@ -98,12 +97,12 @@ def _recurrent(model: Any, read: Reader, options: Options, clip: ClipInfo) -> St
     preroll = read.at_least("preroll", _PREROLL, 0)
     chunk, message = _chunk(read, clip, _CHUNK, _picture_bytes(model, clip))
     # A window that mirrors at a cut reads as far beyond it as it is wide.
-    context = 2 * model.radius if isinstance(model, IconVSR) else 0
-    coupled = isinstance(model, IconVSR)
+    coupled = read.function == "IconVSR"
+    context = 2 * model.radius if coupled else 0
+    segment = read.at_least("segment", _SEGMENT_CHUNKS * (chunk or clip.num_frames), 1)
     if not chunk:
         plan = Plan(clip.num_frames, clip.num_frames, 0, clip.num_frames, 0, context, coupled)
         return _tiled(model, plan, options, clip)
-    segment = read.at_least("segment", _SEGMENT_CHUNKS * chunk, 1)
     if segment % chunk:
         below, above = segment // chunk * chunk, -(-segment // chunk) * chunk
         nearest = f"{below} or {above}" if below else f"{above}"
@@ -126,9 +125,10 @@ def _basicvsrpp(model: BasicVSRPP, read: Reader, options: Options, clip: ClipInf
     area = clip.width * clip.height
     area = (min(area, options.tile**2) if options.tile else area) // (1 if model.low_res else 16)
     features = 5 * model.channels * options.dtype.itemsize * area
-    frame_bytes = _picture_bytes(model, clip) + features
     around = min(lookahead + preroll, clip.num_frames) * features
-    chunk, message = _chunk(read, clip, _PP_CHUNK, frame_bytes, around, least=_PP_LEAST)
+    chunk, message = _chunk(
+        read, clip, _PP_CHUNK, _picture_bytes(model, clip), features, around, least=_PP_LEAST
+    )
     if not chunk:
         return _tiled(
             model, Plan(clip.num_frames, clip.num_frames, 0, clip.num_frames, 0), options, clip
@@ -177,11 +177,11 @@ def _vrt(model: VRT, read: Reader, options: Options, clip: ClipInfo) -> Streamin
     return Streaming(stream, windows, whole, 1, message)
 
 
-_PLANS: tuple[tuple[type[nn.Module], Callable[..., Streaming]], ...] = (
-    (EDVR, _edvr),
-    (BasicVSRPP, _basicvsrpp),
-    (VRT, _vrt),
-)
+_PLANS: dict[str, Callable[..., Streaming]] = {
+    "EDVR": _edvr,
+    "BasicVSRPP": _basicvsrpp,
+    "VRT": _vrt,
+}
 
 
 def _tiled(
@@ -198,49 +198,96 @@ def _picture_bytes(model: Any, clip: ClipInfo) -> int:
 
 
 def _chunk(
-    read: Reader, clip: ClipInfo, default: int, frame_bytes: int, around: int = 0, least: int = 1
+    read: Reader,
+    clip: ClipInfo,
+    default: int,
+    picture_bytes: int,
+    feature_bytes: int = 0,
+    around: int = 0,
+    least: int = 1,
 ) -> tuple[int, str]:
     """The chunk, and what to tell about it; 0 is the whole clip at once.
 
-    A chunk holds `frame_bytes` for each frame, and `around` for what it sees beside them.
+    Each frame of a chunk takes `picture_bytes`, and `feature_bytes` while the chunk is computed,
+    with `around` for what it sees beside them. The pictures of three chunks can be there at a time:
+    of the one being computed, the one being handed out, and the one that a cache still has.
     """
     rule = "at least 1, or 0 for the whole clip at once"
     chunk = read.at_least("chunk", default, 0, rule)
+    whole = clip.num_frames * (picture_bytes + feature_bytes)
+    there = _memory_bytes()
+
+    def computed(frames: int) -> int:
+        if not 0 < frames < clip.num_frames:
+            return whole
+        return frames * (picture_bytes + feature_bytes) + around
 
     def held(frames: int) -> int:
-        return frames * frame_bytes + around if 0 < frames < clip.num_frames else whole
+        others = min(2 * frames, clip.num_frames - frames) if 0 < frames < clip.num_frames else 0
+        return computed(frames) + others * picture_bytes
 
-    whole, there = clip.num_frames * frame_bytes, _memory_bytes()
     if read.given("chunk"):
         if held(chunk) > there:
             needed = held(chunk) >> 30
             rule = f"at least 1 for a clip whose pictures take {needed} GiB of {there >> 30}"
             if chunk:
-                rule = f"so low that its pictures fit in {there >> 30} GiB ({needed} here)"
+                rule = f"so low that three chunks fit in {there >> 30} GiB ({needed} here)"
             raise read.error("chunk", rule, chunk, "Leave it out to stream the clip.")
         return chunk, ""
-    if held(chunk) <= _CHUNK_BYTES:
+    most = min(_CHUNK_BYTES, there // 4)
+    if computed(chunk) <= most:
         return chunk, ""
-    chunk = max(least, (_CHUNK_BYTES - around) // frame_bytes)
+    chunk = max(least, (most - around) // (picture_bytes + feature_bytes))
     message = f"{read.function}: chunk is {chunk} instead of {default} frames, "
-    if held(chunk) <= _CHUNK_BYTES:
+    if computed(chunk) <= most:
         return chunk, message + (
-            f"as each holds {frame_bytes >> 20} MiB and they should stay under "
-            f"{_CHUNK_BYTES >> 30} GiB."
+            f"as each holds {picture_bytes + feature_bytes >> 20} MiB and they should stay under "
+            f"{most / 2**30:.1f} GiB."
         )
     if held(chunk) > there:
-        rule = f"such that a chunk of {chunk} fits in {there >> 30} GiB ({held(chunk) >> 30} here)"
+        needed = held(chunk) >> 30
+        rule = f"such that chunks of {chunk} fit in {there >> 30} GiB ({needed} here)"
         if around and not read.given("tile"):
             raise read.error("tile", rule, 0, "Use tile=256.")
         raise read.error("clip", rule, f"{clip.width}x{clip.height}", "Filter it in parts.")
     return chunk, message + (
-        f"the fewest it goes down to by itself, and holds {held(chunk) / 2**30:.1f} GiB. Name a "
-        "tile or a smaller chunk for less."
+        f"the fewest it goes down to by itself, and holds {computed(chunk) / 2**30:.1f} GiB. "
+        "Name a tile or a smaller chunk for less."
     )
 
 
 def _memory_bytes() -> int:
-    """Memory of the machine; without limit where the system does not tell."""
+    """Memory of the machine, or of the container; without limit where the system does not tell."""
     if not hasattr(os, "sysconf"):
         return sys.maxsize
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_control_group_limits())
+
+
+def _control_group_limits(
+    own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """Memory limits in bytes of this process's control groups, of both versions (Linux).
+
+    A group's limit holds for those in it. In a container the outer ones are not to be seen, and
+    `root` is the container's own.
+
+    Args:
+        own: Lines "ID:CONTROLLERS:PATH" (cgroups(7)).
+        root: Where the groups are mounted.
+    """
+    lines = own.read_text().splitlines() if own.is_file() else []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            groups, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            groups, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = groups / path.lstrip("/")
+        while group.is_relative_to(groups):
+            limit = group / name
+            text = limit.read_text().strip() if limit.is_file() else ""
+            if text.isdecimal():
+                yield int(text)
+            group = group.parent

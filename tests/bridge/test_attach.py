@@ -94,7 +94,9 @@ def test_a_plugin_of_another_version() -> None:
     asked: list[int] = []
     kind = dict(bridge._Exports._fields_)["set_callbacks"]
     exports = bridge._Exports(99, kind(lambda callbacks: asked.append(1) or 0))  # type: ignore[operator]
-    with pytest.raises(BridgeError, match=r"must have ABI 2, got 99\. Reinstall vs-vsr\.$"):
+    with pytest.raises(
+        BridgeError, match=rf"must have ABI {bridge.ABI}, got 99\. Reinstall vs-vsr\.$"
+    ):
         bridge.attach(ctypes.addressof(exports))
     # Of a struct of another version nothing but its number may be used.
     assert not asked

@@ -54,23 +54,34 @@ class Runner:
         self._no_preroll: set[int] = set()
         # What the source gave for the last step that was done.
         self._given = range(0)
+        # Chunks that are asked for and not yet done.
+        self._wanted: set[int] = set()
 
     def next(self, chunk: int) -> Step:
         """What to run now on the way to the pictures of `chunk`."""
-        start = self._start(chunk)
-        known = next((k for k in range(chunk, start, -1) if k in self._states), start)
+        known = self._states.newest(self._start(chunk), chunk)
         if known == chunk:
-            return self.expected(chunk)
+            return self._render_step(chunk)
         return self._plan.advance(known, cold=self._is_cold(known))
 
     def expected(self, chunk: int) -> Step:
-        """The step for `chunk` if the chunks before it are done by then."""
-        return self._plan.render(chunk, cold=self._is_cold(chunk))
+        """Begin a request for `chunk`: the step for it if the chunks before it are done by then.
+
+        Until `ended`, the state that the request has come to is kept. Without that, many seeks side
+        by side would throw out each other's states, and none would ever get to its end.
+        """
+        self._wanted.add(chunk)
+        return self._render_step(chunk)
+
+    def ended(self, chunk: int) -> None:
+        """The request for `chunk` is over."""
+        self._wanted.discard(chunk)
+        self._trim()
 
     @torch.inference_mode()
     def run(
         self, step: Step, frames: Sequence[Tensor], marks: Sequence[Marks], out: Sequence[Planes]
-    ) -> None:
+    ) -> bool:
         """Do one step.
 
         Args:
@@ -79,6 +90,10 @@ class Runner:
             marks: The scene cut marks of each frame.
             out: Where a rendering step writes: for each output frame its planes R, G, B, each
                 (1, s*H, s*W); empty for other steps.
+
+        Returns:
+            Whether pictures that were made before are stale: frames came that they were made
+            without.
         """
         is_first = step.chunk == self._start(step.chunk) and not self._plan.spares
         carried = None if is_first else self._states.get(step.chunk)
@@ -100,8 +115,9 @@ class Runner:
                     plane.copy_(part)
         last = stretch.own.stop - 1
         self._states.put(step.chunk + 1, Carried(frames[last], marks[last], tuple(states)))
+        self._trim()
         self._given = range(step.first, step.last)
-        self._mend(step.chunk)
+        return self._mend(step.chunk)
 
     def failed(self, step: Step) -> None:
         """Take note that the source could not give the frames of `step`."""
@@ -155,6 +171,14 @@ class Runner:
                 tile.add(part, plane, scale)
         return state
 
+    def _render_step(self, chunk: int) -> Step:
+        return self._plan.render(chunk, cold=self._is_cold(chunk))
+
+    def _trim(self) -> None:
+        """Let go of old states, but of none that a request would go on from."""
+        wanted = tuple(self._wanted)
+        self._states.trim({self._states.newest(self._start(k), k) for k in wanted})
+
     def _start(self, chunk: int) -> int:
         """The chunk where the state that reaches `chunk` begins."""
         first = self._plan.segment_start(chunk)
@@ -171,15 +195,18 @@ class Runner:
         first, last = self._plan.render(chunk).first, self._plan.output(chunk).start
         return self._given.start <= first and last <= self._given.stop
 
-    def _mend(self, chunk: int) -> None:
+    def _mend(self, chunk: int) -> bool:
         """Frames that could not be had came after all: what was made without them is stale."""
+        came = [k for k in self._no_preroll if self._has_preroll(k)]
+        self._no_preroll.difference_update(came)
         if chunk in self._broken:
             self._broken.discard(chunk)
-            reached = self._plan.reached(chunk)
+            came.append(chunk)
+        for k in came:
+            # The state at a chunk's start is of the chunk before it.
+            reached = self._plan.reached(k)
             self._states.drop(range(reached.start + 1, reached.stop + 1))
-        for later in [k for k in self._no_preroll if self._has_preroll(k)]:
-            self._no_preroll.discard(later)
-            self._states.drop(range(later + 1, self._plan.reached(later).stop + 1))
+        return bool(came)
 
 
 def _zeros(planes: Planes) -> Planes:

@@ -1,6 +1,7 @@
 """The states kept between requests."""
 
 from collections import OrderedDict
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from vs_vsr.streaming.scenes import Marks
 __all__ = ["Carried", "StateCache"]
 
 # As many as a segment has chunks by default, so that going backwards through one makes its states
-# once; and enough for a few seeks side by side, which would throw out each other's newest.
+# once; and enough for a few seeks one after the other.
 _KEPT = 4
 
 
@@ -28,16 +29,19 @@ class Carried:
 
 
 class StateCache:
-    """State at the start of a chunk, by chunk number; the least recently used goes first."""
+    """State at the start of a chunk, by chunk number; the least recently used goes first.
+
+    Requests begin and end on several threads: each method looks at a copy of the keys.
+    """
 
     def __init__(self, kept: int | None = None) -> None:
         """Start empty; `kept` entries stay, by default four."""
         self._kept = _KEPT if kept is None else kept
         self._entries: OrderedDict[int, Carried] = OrderedDict()
 
-    def __contains__(self, chunk: int) -> bool:
-        """Whether the state at the start of `chunk` is here."""
-        return chunk in self._entries
+    def newest(self, start: int, chunk: int) -> int:
+        """The last chunk after `start` and up to `chunk` whose state is here; else `start`."""
+        return max((k for k in tuple(self._entries) if start < k <= chunk), default=start)
 
     def get(self, chunk: int) -> Carried | None:
         """The state at the start of `chunk`, if it is here."""
@@ -47,13 +51,19 @@ class StateCache:
         return entry
 
     def put(self, chunk: int, entry: Carried) -> None:
-        """Keep the state at the start of `chunk`."""
+        """Keep the state at the start of `chunk`, for now beside all others."""
         self._entries[chunk] = entry
         self._entries.move_to_end(chunk)
-        if len(self._entries) > self._kept:
-            self._entries.popitem(last=False)
+
+    def trim(self, needed: Container[int]) -> None:
+        """Come down to as many entries as are kept, by dropping some that are not `needed`."""
+        excess = len(self._entries) - self._kept
+        spare = [chunk for chunk in tuple(self._entries) if chunk not in needed]
+        for chunk in spare[: max(excess, 0)]:
+            self._entries.pop(chunk, None)
 
     def drop(self, chunks: range) -> None:
         """Forget the states at the start of these chunks."""
-        for chunk in chunks:
-            self._entries.pop(chunk, None)
+        for chunk in tuple(self._entries):
+            if chunk in chunks:
+                self._entries.pop(chunk, None)

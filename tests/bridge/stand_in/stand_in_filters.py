@@ -65,6 +65,7 @@ class Worker:
         self.states: dict[int, int] = {}
         self.done: list[Step] = []
         self.failures: list[Step] = []
+        self.ends: list[int] = []
         self.busy = threading.Lock()
 
     def next(self, chunk: int, *, initial: bool) -> Step:
@@ -76,16 +77,16 @@ class Worker:
         known = max((k for k in self.states if start < k <= chunk), default=start)
         return self.plan.render(chunk) if initial or known == chunk else self.plan.advance(known)
 
-    def run(self, job: Job) -> None:
+    def run(self, job: Job) -> bool:
         # VapourSynth must not run two steps of one filter at once.
         if not self.busy.acquire(blocking=False):
             raise RuntimeError("run at the same time as another step")
         try:
-            self._run(job)
+            return self._run(job)
         finally:
             self.busy.release()
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job) -> bool:
         step = job.step
         if self.mode == "sleep":
             Path(self.value).touch()
@@ -108,6 +109,9 @@ class Worker:
             self.states[step.chunk + 1] = before + len(out)
             self.states = dict(list(self.states.items())[-2:])
         self.done.append(step)
+        return False
 
-    def failed(self, step: Step) -> None:
-        self.failures.append(step)
+    def ended(self, chunk: int, missing: Step | None) -> None:
+        self.ends.append(chunk)
+        if missing is not None:
+            self.failures.append(missing)

@@ -1,0 +1,293 @@
+"""What C and Python owe each other when the other side fails: interrupts, reloads, no memory."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from children import HEAD, python, run, stand_in_environment, start
+
+MAKE = (
+    "clip = core.std.BlankClip(format=vs.RGBS, width=8, height=8, length=40)\n"
+    "out = core.vsr.BasicVSR(clip, weights='count')\n"
+)
+
+FORGET = {
+    "reload": "import importlib; importlib.reload(sys.modules['vs_vsr.bridge'])",
+    "reload of all": "import importlib\nfor name in ours: importlib.reload(sys.modules[name])",
+    "purge": "for name in ours: del sys.modules[name]",
+}
+
+
+@pytest.mark.parametrize("forget", FORGET.values(), ids=FORGET)
+def test_a_package_that_is_loaded_anew(forget: str) -> None:
+    done = python(
+        f"import gc, sys\n{MAKE}out.get_frame(0)\n"
+        # The stand-in for the filters stays, as it would not be found again.
+        "ours = [n for n in sys.modules if n.startswith('vs_vsr') and n != 'vs_vsr.filters']\n"
+        f"{forget}\ngc.collect()\n"
+        # What lived goes on, in the middle of its segment; what is new begins.
+        "print(out.get_frame(20)[1][0, 0])\n"
+        "new = core.vsr.BasicVSR(clip, weights='count')\n"
+        "print(new.get_frame(20)[1][0, 0], out.get_frame(21)[1][0, 0])\n"
+        "try: core.vsr.BasicVSR(clip, weights='refuse')\n"
+        "except vs.Error as e: print(e)\n"
+        "del out, new\ngc.collect()\nfrom vs_vsr import bridge\nprint(len(bridge._workers))\n"
+    )
+    assert done.stdout.splitlines() == [
+        "5.0",
+        "5.0 6.0",
+        "BasicVSR: weights must be kind, got ''. Ask again.",
+        "0",
+    ], done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+SILENT = """
+from vs_vsr import bridge
+core.vsr.BasicVSR(clip)
+silent = {kind}(lambda *a: None)
+bridge._callbacks.{name} = silent
+try:
+    core.vsr.BasicVSR(clip).get_frame(20)
+except vs.Error as e:
+    print(e)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("create", "bridge._Create", "creating the filter was interrupted. Create it again."),
+        ("next", "bridge._Next", "planning chunk 5 was interrupted. Ask for its frames again."),
+        ("run", "bridge._Run", "computing frames 16 to 19 was interrupted. Ask for them again."),
+    ],
+)
+def test_a_callback_that_does_not_answer(name: str, kind: str, message: str) -> None:
+    """As where an interrupt ends it before its first instruction."""
+    done = python(MAKE + SILENT.format(name=name, kind=kind))
+    assert done.stdout == f"BasicVSR: {message}\n", done.stderr
+    assert done.returncode == 0
+
+
+def test_a_filter_that_python_does_not_know() -> None:
+    done = python(
+        f"{MAKE}from vs_vsr import bridge\nout.get_frame(0)\nbridge._workers.clear()\n"
+        "try: out.get_frame(20)\nexcept vs.Error as e: print(e)\n"
+    )
+    assert done.stdout == (
+        "bridge: the filter must be known, got one that was forgotten. Create it again.\n"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("'the folder \\udcff'", "BasicVSR: ValueError: the folder \\udcff"),
+        ("''", "BasicVSR: ValueError: no reason was given"),
+        ("'a\\0b'", "BasicVSR: ValueError: a\\0b"),
+    ],
+)
+def test_a_text_that_cannot_be_passed_on_as_it_is(text: str, message: str) -> None:
+    raising = f"raise ValueError({text})"
+    done = python(
+        "import stand_in_filters as s\n"
+        f"def fail(*a, **k): {raising}\n"
+        f"{MAKE}s.Worker.next = fail\n"
+        "try: out.get_frame(0)\nexcept vs.Error as e: print(e)\n"
+        "s.create = fail\n"
+        "try: core.vsr.BasicVSR(clip)\nexcept vs.Error as e: print(e)\n"
+    )
+    assert done.stdout.splitlines() == [message, message], done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_package_that_fails_with_such_a_text() -> None:
+    # Cut at 512 bytes, in the middle of a character of three.
+    done = python(
+        "import sys\nsys.modules['vs_vsr'] = None\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *a):\n"
+        "        if name.startswith('vs_vsr'): raise ImportError('\\udcff' + 'あ' * 600)\n"
+        "del sys.modules['vs_vsr']\nsys.meta_path.insert(0, Finder())\n"
+        "try: core.vsr.BasicVSR(core.std.BlankClip(format=vs.RGBS, width=8, height=8))\n"
+        "except vs.Error as e: print(str(e).encode('ascii', 'backslashreplace').decode())\n"
+    )
+    assert "got: \\udcff\\u3042\\u3042" in done.stdout
+    assert "\\u3042. Run the script in a Python where vs-vsr" in done.stdout
+    assert done.returncode == 0
+
+
+INTERRUPTED = f"""
+import gc, signal, sys
+{MAKE}
+print("ready", flush=True)
+made = interrupts = 0
+while True:
+    try:
+        while made < 1000 or interrupts < 100:
+            try:
+                core.vsr.BasicVSR(clip)
+                made += 1
+            except vs.Error:
+                pass
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        break
+    except KeyboardInterrupt:
+        interrupts += 1
+del out
+gc.collect()
+from vs_vsr import bridge
+print(len(bridge._workers), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_ctrl_c_a_hundred_times_while_filters_are_made() -> None:
+    # One that comes between the handler and the next `try` ends the program, as it should: then
+    # it is started again.
+    for _ in range(10):
+        with start(sys.executable, "-X", "faulthandler", "-c", HEAD + INTERRUPTED) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            while process.poll() is None:
+                os.kill(process.pid, signal.SIGINT)
+                time.sleep(0.01)
+            output, errors = process.communicate(timeout=20)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGINT, errors
+    assert (process.returncode, output) == (0, b"0\n"), errors
+
+
+# Fails the allocation of this number that the plugin makes, and says that it did.
+NO_MEMORY = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+static int failing(void *caller) {
+    static _Thread_local int busy;
+    static int left = -1;
+    Dl_info info;
+    if (busy) return 0;
+    busy = 1;
+    int ours = dladdr(caller, &info) && strstr(info.dli_fname, "libvsr");
+    if (ours && left < 0) left = atoi(getenv("FAIL_AT"));
+    int fail = ours && left-- == 0;
+    if (fail) (void)!write(2, "no memory\n", 10);
+    busy = 0;
+    return fail;
+}
+void *malloc(size_t n) { return failing(__builtin_return_address(0)) ? 0 : __libc_malloc(n); }
+void *calloc(size_t n, size_t s) {
+    return failing(__builtin_return_address(0)) ? 0 : __libc_calloc(n, s);
+}
+"""
+
+SMALL = """
+clip = core.std.BlankClip(format=vs.{format}, width=8, height=8, length=9)
+try:
+    out = core.vsr.BasicVSR(clip, weights="count", prefetch=1)
+    del clip
+    for n in (0, 8): out.get_frame(n)
+    print("made")
+except vs.Error as e:
+    print(e)
+out = None
+from vs_vsr import bridge
+print(len(bridge._workers))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+@pytest.mark.parametrize("format", ["RGBS", "YUV444P8"])
+def test_memory_that_is_not_there(tmp_path: Path, format: str) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler here to build an allocator that fails")
+    source, library = tmp_path / "failing.c", tmp_path / "failing.so"
+    source.write_text(NO_MEMORY)
+    command = [compiler, "-O1", "-shared", "-fPIC", source, "-o", library, "-ldl"]
+    subprocess.run(command, check=True)
+    answers = []
+    # Until there are no more allocations to fail.
+    for number in range(1, 60):
+        done = subprocess.run(
+            [sys.executable, "-c", HEAD + SMALL.format(format=format)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**stand_in_environment(), "LD_PRELOAD": str(library), "FAIL_AT": str(number)},
+        )
+        answer, workers = done.stdout.splitlines()
+        assert (done.returncode, workers) == (0, "0"), done.stderr
+        if "no memory" not in done.stderr:
+            break
+        answers.append(answer)
+    else:
+        pytest.fail("the allocations never end")
+    assert answer == "made"
+    sentences = {text for text in answers if text != "made"}
+    # Frames that were to come early come later: of these alone nobody needs to know.
+    assert len([text for text in answers if text != "made"]) > 5
+    assert all("memory must be there for" in text for text in sentences), sentences
+
+
+def test_ctrl_c_at_creation() -> None:
+    done = python(
+        f"{MAKE}try: core.vsr.BasicVSR(clip, weights='interrupt')\nexcept vs.Error as e: print(e)\n"
+    )
+    assert done.stdout == "BasicVSR: creating the filter was interrupted. Create it again.\n"
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_that_comes_when_a_filter_is_let_go_is_not_lost() -> None:
+    done = python(
+        f"{MAKE}from vs_vsr import bridge\n"
+        "calls = []\n"
+        "def destroy(instance, gone):\n"
+        "    calls.append(instance)\n"
+        "    if len(calls) < 4: raise KeyboardInterrupt\n"
+        "    bridge._workers.pop(instance)\n"
+        "    gone.contents.value = 1\n"
+        "destroy = bridge._Destroy(destroy)\n"
+        "bridge._callbacks.destroy = destroy\n"
+        "new = core.vsr.BasicVSR(clip)\n"
+        "try:\n    del new\n    for _ in range(100): pass\n"
+        "except KeyboardInterrupt: print('interrupted')\n"
+        "print(len(calls), len(set(calls)), len(bridge._workers))\n"
+    )
+    assert done.stdout == "interrupted\n4 1 1\n", done.stderr
+    assert done.returncode == 0
+
+
+def test_no_thread_for_the_worker() -> None:
+    """A creation fails where the system has no thread left, and nothing is left of it."""
+    done = run(
+        sys.executable,
+        "-c",
+        HEAD
+        + "import threading\n"
+        + "real = threading.Thread.start\n"
+        + 'def none(self): raise RuntimeError("can\'t start new thread")\n'
+        + "import sys; del sys.modules['vs_vsr.filters']\n"
+        + "import vs_vsr.filters\n"
+        + "import torch\n"
+        + "class Runner: pass\n"
+        + "threading.Thread.start = none\n"
+        + "try: vs_vsr.filters.StreamWorker('BasicVSR', Runner(), torch.device('cpu'))\n"
+        + "except RuntimeError as e: print(e)\n"
+        + "threading.Thread.start = real\n"
+        + "vs_vsr.filters.StreamWorker('BasicVSR', Runner(), torch.device('cpu'))\n"
+        + "print(len(vs_vsr.filters._threads))\n",
+    )
+    assert done.stdout == "can't start new thread\n1\n", done.stderr
