@@ -1,6 +1,7 @@
 """What a filter plans for a clip, and what it says of the memory it takes."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from vs_vsr import streams
 from vs_vsr.bridge import ClipInfo
 from vs_vsr.errors import ArgumentError
+from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.options import Options, Reader
 from vs_vsr.streams import Streaming, streaming
@@ -43,14 +45,14 @@ def test_what_a_chunk_sees_counts_too() -> None:
     assert f"chunk is {made.plan.chunk} instead of 60 frames, as each holds" in made.message
 
 
-@pytest.mark.parametrize(("gib", "chunk"), [(32, 60), (2, 25)])
+@pytest.mark.parametrize(("gib", "chunk"), [(32, 60), (6, 49)])
 def test_a_small_machine_takes_a_smaller_chunk(
     monkeypatch: pytest.MonkeyPatch, gib: int, chunk: int
 ) -> None:
     monkeypatch.setattr(streams, "_memory_bytes", lambda: gib << 30)
     made = planned(160, 90, 500)
     assert made.plan.chunk == chunk
-    assert ("under 0.5 GiB" in made.message) == (gib == 2)
+    assert ("under 1.5 GiB" in made.message) == (gib == 6)
 
 
 def test_the_fewest_frames_say_what_they_take() -> None:
@@ -61,11 +63,62 @@ def test_the_fewest_frames_say_what_they_take() -> None:
 
 
 def test_what_the_machine_cannot_hold_is_refused_but_in_tiles() -> None:
-    message = "BasicVSRPP: tile must be such that a chunk of 15 fits in 32 GiB (116 here), got"
+    message = "BasicVSRPP: tile must be such that chunks of 15 fit in 32 GiB (127 here), got"
     with pytest.raises(ArgumentError, match=re.escape(message)):
         planned(1920, 1080, 500)
     assert planned(1920, 1080, 500, tile=256).plan.chunk == 15
     # Of pictures that large no tile makes less.
-    message = "BasicVSRPP: clip must be such that a chunk of 15 fits in 32 GiB (218 here), got"
+    message = "BasicVSRPP: clip must be such that chunks of 15 fit in 32 GiB (647 here), got"
     with pytest.raises(ArgumentError, match=re.escape(message)):
         planned(10000, 8000, 500, tile=256)
+
+
+@pytest.mark.parametrize(("chunk", "fits"), [(30, True), (31, False)])
+def test_three_chunks_must_fit(chunk: int, fits: bool) -> None:
+    # Pictures of 380 MB: 3 * 30 of them are 31.9 GiB.
+    width, height = 1980, 1000
+    assert 90 * width * height * 16 * 12 < 32 << 30 < 93 * width * height * 16 * 12
+    read = Reader("BasicVSR", {"device": "cpu", "chunk": chunk})
+    options = Options.read(read, width, height)
+    info = ClipInfo(width, height, 500, 0, 25, 1)
+    if fits:
+        assert streaming(BasicVSR(8, 1), read, options, info).plan.chunk == chunk
+        return
+    message = "BasicVSR: chunk must be so low that three chunks fit in 32 GiB (32 here), got 31."
+    with pytest.raises(ArgumentError, match=re.escape(message)):
+        streaming(BasicVSR(8, 1), read, options, info)
+
+
+@pytest.mark.parametrize(
+    ("lines", "limits", "want"),
+    [
+        # A container sees its own group as the root.
+        ("0::/\n", {"memory.max": "1000\n"}, [1000]),
+        (
+            "0::/a/b\n",
+            {"memory.max": "max\n", "a/memory.max": "700\n", "a/b/memory.max": "max\n"},
+            [700],
+        ),
+        (
+            "12:cpu,memory:/x\n3:cpu:/y\n",
+            {"memory/memory.limit_in_bytes": "900\n", "memory/x/memory.limit_in_bytes": "800\n"},
+            [800, 900],
+        ),
+        # Not every path of the outside can be seen in a container.
+        ("12:memory:/docker/f00\n", {"memory/memory.limit_in_bytes": "900\n"}, [900]),
+        ("0::/\n", {}, []),
+    ],
+)
+def test_the_limits_of_control_groups(
+    tmp_path: Path, lines: str, limits: dict[str, str], want: list[int]
+) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text(lines)
+    for name, text in limits.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(text)
+    assert list(streams._control_group_limits(own, tmp_path / "root")) == want
+
+
+def test_a_machine_without_control_groups(tmp_path: Path) -> None:
+    assert list(streams._control_group_limits(tmp_path / "none", tmp_path)) == []

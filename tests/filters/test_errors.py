@@ -1,14 +1,19 @@
 """Bad input: each case one sentence that names argument, rule and value; then all still works."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import vapoursynth as vs
 from conftest import small_checkpoint
 
+from vs_vsr import filters
 from vs_vsr.streaming.runner import Runner
 
 core = vs.core
@@ -31,6 +36,7 @@ def blank(length: int = 6, **options: object) -> vs.VideoNode:
         ({"lookahead": -3}, "lookahead must be at least 0, got -3. Leave it out for 15."),
         ({"preroll": -1}, "preroll must be at least 0, got -1."),
         ({"segment": 0}, "segment must be at least 1, got 0."),
+        ({"chunk": 0, "segment": 0}, "segment must be at least 1, got 0."),
         (
             {"chunk": 7, "segment": 20},
             "segment must be a multiple of chunk (7), got 20. Use 14 or 21.",
@@ -53,7 +59,7 @@ def blank(length: int = 6, **options: object) -> vs.VideoNode:
         ),
         (
             {"precision": "fp16", "device": "cpu"},
-            'precision must be "fp32" or "bf16" on a CPU, got "fp16". Leave it out to take',
+            'precision must be "fp32" or "bf16" on this processor, got "fp16". Leave it',
         ),
         ({"matrix": "601"}, 'matrix must be one of "709", "fcc", "470bg", "170m", "240m", "ycgco"'),
         ({"prefetch": 2}, "prefetch must be one of 0, 1, got 2. Use one of these."),
@@ -80,17 +86,91 @@ def test_numbers_beyond_any_clip_mean_all_of_it(weights: str, name: str) -> None
     assert [bytes(p) for p in got.readchunks()] == [bytes(p) for p in want.readchunks()]
 
 
+GPU = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 1.00 GiB."
+
+
 def test_a_device_without_the_memory(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise torch.OutOfMemoryError(GPU)
 
     clip = core.vsr.BasicVSR(blank(), weights=weights, device="cpu")
     monkeypatch.setattr(Runner, "run", full)
-    message = r"^BasicVSR: device must have the memory .*got CUDA out of memory on cpu\. Use a smal"
+    message = r"the memory for a chunk, got none for 20\.00 MiB more on cpu\. Use a smaller chunk,"
     with pytest.raises(vs.Error, match=message):
         clip.get_frame(0)
     monkeypatch.undo()
     clip.get_frame(0)
+
+
+NO_MEMORY = """
+import os, resource, sys
+import vapoursynth as vs
+core = vs.core
+clip = core.std.BlankClip(format=vs.RGBS, width=320, height=240, length=8)
+options = {"weights": sys.argv[1], "precision": "fp32", "device": "cpu"}
+core.vsr.BasicVSR(clip[:1], chunk=1, **options).get_frame(0)
+out = core.vsr.BasicVSR(clip, chunk=8, **options)
+now = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+resource.setrlimit(resource.RLIMIT_AS, (now + (140 << 20), now + (140 << 20)))
+try: out.get_frame(0)
+except vs.Error as e: print(e, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
+def test_a_cpu_without_the_memory(weights: str) -> None:
+    command = [sys.executable, "-c", NO_MEMORY, weights]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert re.fullmatch(
+        r"BasicVSR: device must have the memory for a chunk, got none for \d+ bytes more on cpu\. "
+        r"Use a smaller chunk, or tile=256\.\n",
+        done.stdout,
+    ), done.stdout + done.stderr
+
+
+OLD_PROCESSOR = """
+import sys
+import vapoursynth as vs
+core = vs.core
+clip = core.std.BlankClip(format=vs.RGBS, width=32, height=24, length=2)
+try: core.vsr.BasicVSR(clip, weights=sys.argv[1], precision="bf16", device="cpu")
+except vs.Error as e: print(e)
+core.vsr.BasicVSR(clip, weights=sys.argv[1], device="cpu").get_frame(0)
+"""
+
+
+def test_a_processor_without_bfloat16(weights: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OLD_PROCESSOR, weights],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    )
+    assert done.stdout.startswith(
+        'BasicVSR: precision must be "fp32" on this processor, got "bf16". Leave it out'
+    ), done.stderr
+    assert done.returncode == 0
+
+
+def test_every_cpu_is_one_device(weights: str) -> None:
+    before = set(filters._threads)
+    for device in ("cpu", "cpu:0", "cpu:3"):
+        core.vsr.BasicVSR(blank(), weights=weights, device=device).get_frame(0)
+    assert set(filters._threads) - before <= {torch.device("cpu")}
+    assert {device for device in filters._threads if device.type == "cpu"} == {torch.device("cpu")}
+
+
+def test_a_slow_chunk_shows_that_it_is_alive(
+    weights: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = core.vsr.BasicVSR(blank(6), weights=weights, chunk=4, lookahead=1, device="cpu")
+    monkeypatch.setattr(filters, "_SLOW_S", 0.001)
+    with caplog.at_level("INFO", "vapoursynth"):
+        clip.get_frame(0)
+    message = "BasicVSR: frames 0 to 4 have been computing on cpu for 0.001 s. Their pictures come"
+    assert any(record.getMessage().startswith(message) for record in caplog.records)
 
 
 @pytest.mark.parametrize("arguments", [{"varsize": True}, {"varformat": True}])
@@ -110,6 +190,15 @@ def test_fields(weights: str) -> None:
     message = r"^BasicVSR: clip must be progressive, got _FieldBased=2 at frame \d\. Deinterlace"
     with pytest.raises(vs.Error, match=message):
         clip.get_frame(0)
+
+
+def test_single_fields(weights: str) -> None:
+    separated = blank(height=48).std.SeparateFields(tff=True)
+    message = r"^BasicVSR: clip must be of whole pictures, got a single field \(_Field\) at frame"
+    with pytest.raises(vs.Error, match=message):
+        core.vsr.BasicVSR(separated, weights=weights).get_frame(0)
+    pictures = separated.std.RemoveFrameProps("_Field")
+    core.vsr.BasicVSR(pictures, weights=weights).get_frame(0)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +282,58 @@ def test_a_frame_that_fails_in_the_preroll_of_a_segment(weights: str, seek: bool
         clip.get_frame(8)
     for n in (8, 12, 16, 23):
         clip.get_frame(n)
+
+
+def _moving(bad: set[int], format: int) -> vs.VideoNode:
+    """Frames that differ, and that fail where `bad` says so at the time."""
+    clip = core.std.BlankClip(format=vs.RGBS, width=48, height=32, length=24)
+
+    def draw(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        if n in bad:
+            raise ValueError(f"the disk has no frame {n}")
+        f = f.copy()
+        y, x = np.mgrid[0:32, 0:48]
+        for p in range(3):
+            wave = np.sin((x + 1.5 * n) / (2 + p)) * np.cos((y - n / 2) / 3)
+            np.asarray(f[p])[:] = 0.5 + 0.4 * wave
+        return f
+
+    clip = clip.std.ModifyFrame(clip, draw)
+    return clip if format == vs.RGBS else clip.resize.Bicubic(format=format, matrix=1)
+
+
+@pytest.mark.parametrize("format", [vs.RGBS, vs.YUV444P16], ids=["rgb", "yuv"])
+def test_a_frame_has_one_answer_once_the_source_has_recovered(weights: str, format: int) -> None:
+    options = {"weights": weights, "chunk": 4, "lookahead": 1, "segment": 24, "precision": "fp32"}
+    bad: set[int] = set()
+    clip = core.vsr.BasicVSR(_moving(bad, format), **options)
+
+    def pictures(clip: vs.VideoNode) -> list[bytes]:
+        # A filter after it has a cache of its own.
+        clip = clip.std.AverageFrames([1, 1, 1])
+        return [b"".join(bytes(p) for p in clip.get_frame(n).readchunks()) for n in (13, 14, 18)]
+
+    want = pictures(core.vsr.BasicVSR(_moving(set(), format), **options))
+    bad.add(9)
+    with pytest.raises(vs.Error, match="the disk has no frame 9"):
+        clip.get_frame(9)
+    assert all(a != b for a, b in zip(pictures(clip), want, strict=True))
+    bad.clear()
+    clip.get_frame(9)
+    assert pictures(clip) == want
+
+
+@pytest.mark.timeout(60)
+def test_a_source_that_recovers_in_a_segment_without_end(weights: str) -> None:
+    bad = {9}
+    clip = core.vsr.BasicVSR(
+        _failing(bad), weights=weights, chunk=4, lookahead=1, segment=4 * 2**40
+    )
+    clip.get_frame(0)
+    with pytest.raises(vs.Error, match="the disk has no frame 9"):
+        clip.get_frame(9)
+    bad.clear()
+    clip.get_frame(9)
 
 
 def test_a_frame_that_failed_once(weights: str) -> None:

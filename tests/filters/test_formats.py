@@ -80,6 +80,16 @@ def test_matrix_and_range_of_each_frame_are_kept(weights: str, matrix: int, full
             assert abs(int(np.asarray(got[p])[3, 3]) - int(np.asarray(want[p])[0, 0])) <= 1
 
 
+@pytest.mark.parametrize("format", [vs.YUV444P8, vs.RGB24, vs.RGBS, vs.YUV422P8])
+def test_a_chroma_location_stays(weights: str, format: vs.PresetVideoFormat) -> None:
+    clip = flat(format).std.SetFrameProps(_ChromaLocation=2)
+    out = core.vsr.BasicVSR(clip, weights=weights)
+    assert out.get_frame(1).props["_ChromaLocation"] == 2
+    # Nor does one come from nowhere.
+    out = core.vsr.BasicVSR(flat(vs.RGB24), weights=weights)
+    assert "_ChromaLocation" not in out.get_frame(1).props
+
+
 def test_rgb_that_still_carries_the_matrix_of_its_yuv(weights: str) -> None:
     clip = flat(vs.RGB24).std.SetFrameProps(_Matrix=1)
     frame = core.vsr.BasicVSR(clip, weights=weights, precision="fp32").get_frame(0)
@@ -173,9 +183,9 @@ def test_frames_are_neither_copied_on_the_way_in_nor_on_the_way_out(
         host, "upload", lambda planes, device: read.append(planes) or upload(planes, device)
     )
 
-    def note(self: Runner, step: object, frames: object, marks: object, out: object) -> None:
+    def note(self: Runner, step: object, frames: object, marks: object, out: object) -> bool:
         written.extend([plane.data_ptr() for plane in planes] for planes in out)  # type: ignore[attr-defined]
-        run(self, step, frames, marks, out)  # type: ignore[arg-type]
+        return run(self, step, frames, marks, out)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Runner, "run", note)
     clip = core.std.BlankClip(flat(vs.RGBS), keep=True)

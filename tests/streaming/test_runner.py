@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 import torch
 from conftest import drifting, small_network
 from torch import Tensor
 
-from vs_vsr.streaming.plan import Plan
+from vs_vsr.models.stretch import Stretch
+from vs_vsr.streaming.plan import Plan, Step
 from vs_vsr.streaming.runner import Runner
 from vs_vsr.streaming.scenes import Marks, Scenes
 from vs_vsr.streaming.tiles import tiles
@@ -151,6 +153,66 @@ def test_after_a_chunk_the_source_could_not_give_the_next_starts_cold() -> None:
     want = pictures(PLAN, frames)
     assert torch.equal(render(runner, PLAN, frames, 1), want[4:8])
     assert torch.equal(render(runner, PLAN, frames, 3), want[12:16])
+
+
+class _Counting:
+    """A network of which only the steps matter: its state is the number of frames it has seen."""
+
+    scale = 1
+
+    def step(self, frames: Sequence[Tensor], stretch: Stretch, state: Any, out: Any) -> int:
+        for i, planes in zip(stretch.own, out or (), strict=out is not None):
+            for plane in planes:
+                plane.fill_((state or 0) + i + 1)
+        return (state or 0) + len(stretch.own)
+
+
+@pytest.mark.parametrize(("seeks", "chunk", "segment"), [(24, 4, 64), (24, 2, 8), (24, 30, 120)])
+def test_seeks_side_by_side_take_the_steps_that_are_needed(
+    seeks: int, chunk: int, segment: int
+) -> None:
+    plan = Plan(frames=24 * 1000, chunk=chunk, lookahead=0, segment=segment, preroll=0)
+    runner = Runner(_Counting(), plan, "off", tiles(1, 1, 0, 0, 1))
+    # The last chunk of a segment each; every request does one step and lets others go before.
+    last = segment // chunk
+    wanted = [i * 990 // segment * last + last - 1 for i in range(seeks)]
+    for k in wanted:
+        assert runner.expected(k) == plan.render(k)
+    steps, turns = 0, list(wanted)
+    while turns:
+        assert steps <= 2 * seeks * last
+        k = turns.pop(0)
+        step = runner.next(k)
+        frames = [torch.zeros(1, 3, 1, 1)] * (step.last - step.first)
+        out = torch.zeros(chunk if step.render else 0, 3, 1, 1, 1)
+        planes = [picture.unbind() for picture in out]
+        runner.run(step, frames, [NO_MARKS] * len(frames), planes)
+        steps += 1
+        if step.render:
+            assert float(out[-1, 0]) == segment
+            runner.ended(k)
+        else:
+            turns.append(k)
+    assert steps == seeks * last
+    assert len(runner._states._entries) == 4
+
+
+def test_a_segment_longer_than_any_clip_takes_no_longer() -> None:
+    plan = Plan(frames=24, chunk=4, lookahead=0, segment=2**60, preroll=0)
+    runner = Runner(_Counting(), plan, "off", tiles(1, 1, 0, 0, 1))
+    frames = [torch.zeros(1, 3, 1, 1)] * 4
+
+    def run(step: Step) -> bool:
+        out = torch.zeros(4 if step.render else 0, 3, 1, 1, 1)
+        return runner.run(step, frames, [NO_MARKS] * 4, [picture.unbind() for picture in out])
+
+    assert not run(runner.next(0))
+    missing = runner.next(1)
+    runner.failed(missing)
+    assert not run(runner.next(2))
+    # It comes after all: what was made without it is told to be stale.
+    assert run(runner.next(1))
+    assert not run(runner.next(3))
 
 
 def test_the_number_of_states_does_not_grow_with_the_clip() -> None:
