@@ -214,6 +214,8 @@ def test_memory_that_is_not_there(tmp_path: Path, format: str) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no C compiler here to build an allocator that fails")
+    if "LD_PRELOAD" in os.environ:
+        pytest.skip("another allocator is there already")
     source, library = tmp_path / "failing.c", tmp_path / "failing.so"
     source.write_text(NO_MEMORY)
     command = [compiler, "-O1", "-shared", "-fPIC", source, "-o", library, "-ldl"]
