@@ -79,3 +79,22 @@ def test_memory_does_not_grow_with_the_clip(
     )
     short, long = (int(run(sys.executable, script, str(n)).stderr.split()[-1]) for n in counts)
     assert long < 1.05 * short, f"{short} kB after {counts[0]} frames, {long} after {counts[1]}"
+
+
+def test_a_picture_of_each_filter_without_triton(tmp_path: Path) -> None:
+    # Its LLVM, beside that of Mesa, crashes previewers that draw through OpenGL; and torch._dynamo,
+    # which brings it, takes longer to import than a filter to give its first picture.
+    script = tmp_path / "pictures.py"
+    pictures = [
+        f"{call(name, tmp_path, arguments)}.get_frame(0)\n"
+        for name in ("BasicVSR", "IconVSR", "EDVR", "RealBasicVSR", "BasicVSRPP", "VRT x4")
+        for arguments in ("", ", precision='fp32'")
+    ]
+    script.write_text(
+        HEAD
+        + "import sys\n"
+        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=64, height=64, length=2)\n"
+        + "".join(pictures)
+        + "sys.stderr.write(' '.join({'triton', 'torch._dynamo'} & set(sys.modules)))\n"
+    )
+    assert run(sys.executable, script).stderr == b""

@@ -1,5 +1,8 @@
 """The deformable convolution against a plain reading of its definition."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -115,3 +118,44 @@ def test_half_precision_positions_stay_exact() -> None:
     got = layer.deform(x.bfloat16(), offsets, mask)
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got.float(), want, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_it_is_what_torchvision_gives(runs: int) -> None:
+    from torchvision.ops import deform_conv2d
+
+    layer = ModulatedDeformConv(8 // runs, 6, 4)
+    layer.bias.copy_(torch.rand(6))
+    x = torch.rand(2, 8, 7, 9)
+    offsets, mask = layer.split(4 * torch.randn(2, 27 * 4, 7, 9))
+    want = deform_conv2d(x, offsets, layer.weight, layer.bias, padding=1, mask=mask)
+    assert torch.equal(layer.deform(x, offsets, mask), want)
+
+
+# The first is torchvision as it is; in the others its extension has another name, or does not load.
+@pytest.mark.parametrize(
+    ("change", "imports"),
+    [
+        ("", False),
+        ("deformable.find_spec = lambda name: None", True),
+        ("torch.ops.load_library = refuse", True),
+    ],
+)
+def test_where_the_operator_comes_from(change: str, imports: bool) -> None:
+    code = f"""
+import sys, torch
+from vs_vsr.models import deformable
+load = torch.ops.load_library
+def refuse(path):
+    if "torchvision" not in sys.modules:
+        raise OSError(path)
+    load(path)
+{change}
+layer = deformable.ModulatedDeformConv(4, 5, 2)
+x, offsets, mask = torch.rand(1, 4, 6, 6), torch.zeros(1, 36, 6, 6), torch.ones(1, 18, 6, 6)
+with torch.inference_mode():
+    got = layer.deform(x, offsets, mask)
+    torch.testing.assert_close(got, torch.conv2d(x, layer.weight, layer.bias, padding=1))
+assert ("torchvision" in sys.modules) is {imports}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,15 +1,39 @@
 """Modulated deformable convolution (DCNv2, arXiv:1811.11168), as the VSR networks carry it."""
 
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 __all__ = ["ModulatedDeformConv"]
 
 _TAPS = 9
 # What was read for a strip of rows, before it is multiplied by the weights, takes so much.
 _STRIP_BYTES = 32 << 20
+
+
+@cache
+def _load_operator() -> None:
+    """Register torchvision's operators with torch, without importing torchvision.
+
+    The import brings torch._dynamo and triton, which take seconds; and triton's LLVM, beside that
+    of Mesa, crashes previewers that draw through OpenGL. The extension's name is private to
+    torchvision (`_C_stable` in 0.29, `_C` before), hence the import where it is not found.
+    """
+    package = find_spec("torchvision")
+    folders = package.submodule_search_locations if package else None
+    for name in ("_C_stable", "_C"):
+        extension = PathFinder.find_spec(name, folders) if folders else None
+        if extension and extension.origin:
+            with suppress(OSError):  # Built for another torch: the import says so.
+                torch.ops.load_library(extension.origin)
+                return
+    import_module("torchvision")
 
 
 class ModulatedDeformConv(nn.Module):
@@ -25,6 +49,7 @@ class ModulatedDeformConv(nn.Module):
         outputs each see their own run of inputs.
         """
         super().__init__()
+        _load_operator()
         self.groups = groups
         self.weight = nn.Parameter(torch.empty(channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -46,13 +71,12 @@ class ModulatedDeformConv(nn.Module):
         if x.device.type == "cpu" and x.dtype != torch.float32:
             y = self._by_taps(x.float(), offsets, mask)
         else:
-            y = deform_conv2d(
-                x.float().contiguous(),
-                offsets.contiguous(),
-                self.weight.float().contiguous(),
-                self.bias.float(),
-                padding=1,
-                mask=mask.contiguous(),
+            weight = self.weight.float().contiguous()
+            tensors = (x.float().contiguous(), weight, offsets.contiguous(), mask.contiguous())
+            stride = padding = dilation = (1, 1)
+            groups = (x.shape[1] // weight.shape[1], self.groups)  # of the channels, of the offsets
+            y = torch.ops.torchvision.deform_conv2d(
+                *tensors, self.bias.float(), *stride, *padding, *dilation, *groups, True
             )
         return y.to(x.dtype, memory_format=torch.channels_last)
 
