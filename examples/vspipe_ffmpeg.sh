@@ -1,9 +1,9 @@
 #!/bin/sh
-# Upscale a file with BasicVSR and keep its sound and subtitles.
+# Upscale a file with BasicVSR and keep its sound, subtitles, times, pixel aspect and colours.
 #
 #   examples/vspipe_ffmpeg.sh in.mkv out.mkv [name=value …]     as in basicvsr.vpy
 #
-# $FFMPEG names the ffmpeg to use.
+# $FFMPEG names the ffmpeg to use, 5.1 or newer.
 set -eu
 if [ $# -lt 2 ]; then
     echo "usage: $0 in.mkv out.mkv [name=value …]" >&2
@@ -13,24 +13,34 @@ source=$1 out=$2
 shift 2
 here=$(dirname "$0")
 part=${out%.*}.part.${out##*.}
-failed=$(mktemp)
-trap 'rm -f "$failed" "$part"' EXIT
+failed=$(mktemp) told=$(mktemp)
+trap 'rm -f "$failed" "$told" "$part"' EXIT
+
+stop() {
+    echo "$0: $1 failed, so $out is not written." >&2
+    exit 1
+}
 
 for argument; do
     set -- "$@" -a "$argument"
     shift
 done
+set -- -a "source=$source" -a "tell=$told" "$@" "$here/basicvsr.vpy" -
 
-# setparams says what y4m cannot: that the pictures are BT.709. The options -colorspace and
-# -color_range would convert them (ffmpeg 7.1 and later), from a matrix that it guesses.
+# A first reading of the script, without a frame: it checks the arguments, and says which container
+# vspipe must write and what ffmpeg must be told, as the pipe does not carry it.
+vspipe --info "$@" >/dev/null || stop vspipe
+read -r container <"$told"
 {
-    vspipe --progress -c y4m -a "source=$source" "$@" "$here/basicvsr.vpy" - || echo vspipe >"$failed"
-} | "${FFMPEG:-ffmpeg}" -hide_banner -loglevel warning -y -i - -i "$source" \
-    -map 0:v -map '1:a?' -map '1:s?' -c:a copy -c:s copy \
-    -vf setparams=colorspace=bt709:range=tv -c:v libx264 -crf 16 -preset medium \
-    "$part" || echo ffmpeg >>"$failed"
-if [ -s "$failed" ]; then
-    echo "$0: $(head -n 1 "$failed") failed, so $out is not written." >&2
-    exit 1
-fi
+    vspipe --progress -c "$container" "$@" || echo vspipe >"$failed"
+} | {
+    set --
+    while IFS= read -r word; do set -- "$@" "$word"; done <"$told"
+    shift
+    # Matroska does not say a rate: ffmpeg finds it in the first frames, however large they are.
+    "${FFMPEG:-ffmpeg}" -hide_banner -loglevel error -y -probesize 2G -i - -i "$source" \
+        -map 0:v -map '1:a?' -map '1:s?' -c:a copy -c:s copy \
+        "$@" -c:v libx264 -crf 16 -preset medium "$part" || echo ffmpeg >>"$failed"
+}
+if [ -s "$failed" ]; then stop "$(head -n 1 "$failed")"; fi
 mv "$part" "$out"
