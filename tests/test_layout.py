@@ -66,6 +66,12 @@ def test_public_names_are_listed_and_exist(path: Path) -> None:
         assert hasattr(module, item)
 
 
+def test_dir_lists_the_public_names() -> None:
+    import vs_vsr
+
+    assert set(vs_vsr.__all__) <= set(dir(vs_vsr))
+
+
 def test_importing_the_package_brings_neither_torch_nor_vapoursynth() -> None:
     code = (
         "import sys, vs_vsr; sys.exit(bool({'torch', 'vapoursynth', 'numpy'} & set(sys.modules)))"

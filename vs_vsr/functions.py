@@ -32,7 +32,8 @@ class Common(TypedDict, total=False):
         `_SceneChangePrev` and `_SceneChangeNext`), at cuts found in the pictures ("detect"), or
         nowhere ("off").
     matrix: Matrix of a YUV or GRAY frame whose `_Matrix` does not say: "709", "170m", "470bg",
-        "2020ncl", "240m", "fcc" or "ycgco"; by default it follows from the frame's size.
+        "2020ncl", "240m", "fcc" or "ycgco", or its number (`vapoursynth.MATRIX_BT709`); by default
+        it follows from the frame's size.
     prefetch: Ask the source for the next chunk's frames while one is computed; default off.
     """
 
@@ -43,7 +44,7 @@ class Common(TypedDict, total=False):
     tile: int
     overlap: int
     scenes: Literal["props", "detect", "off"]
-    matrix: str
+    matrix: str | int
     prefetch: bool
 
 

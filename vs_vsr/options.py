@@ -1,6 +1,6 @@
 """A filter's arguments: their rules, their defaults, and the sentence for what breaks a rule."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal, get_args
@@ -69,14 +69,13 @@ class Options:
                 "overlap", f"at most half of tile ({tile})", overlap, f"Use {tile // 4}."
             )
         scenes: Scenes = read.choice("scenes", "props", get_args(Scenes))
-        matrix = read.choice("matrix", "", ("", *MATRICES))
         return cls(
             device=device,
             dtype=dtype,
             tile=tile,
             overlap=overlap,
             scenes=scenes,
-            matrix=MATRICES[matrix] if matrix else default_matrix(width, height),
+            matrix=_matrix(read, default_matrix(width, height)),
             prefetch=bool(read.choice("prefetch", 0, (0, 1))),
         )
 
@@ -127,11 +126,24 @@ class Reader:
             if value == option:
                 return option
         shown = [f'"{option}"' if isinstance(option, str) else str(option) for option in allowed]
-        close = get_close_matches(str(value), [str(option) for option in allowed if option], n=1)
-        what_now = f'Did you mean "{close[0]}"?' if close else "Use one of these."
-        raise self.error(
-            name, "one of " + ", ".join(s for s in shown if s != '""'), value, what_now
-        )
+        raise self.error(name, "one of " + ", ".join(shown), value, _meant(value, allowed))
+
+
+def _meant(value: object, allowed: Iterable[object]) -> str:
+    close = get_close_matches(str(value), [str(option) for option in allowed], n=1)
+    return f'Did you mean "{close[0]}"?' if close else "Use one of these."
+
+
+def _matrix(read: Reader, default: int) -> int:
+    """The matrix by its name, or by its number, which VapourSynth hands on as text."""
+    given = read.text("matrix", "")
+    for name, code in MATRICES.items():
+        if given in (name, str(code)):
+            return code
+    if not given:
+        return default
+    shown = ", ".join(f'"{name}" ({code})' for name, code in MATRICES.items())
+    raise read.error("matrix", f"one of {shown}", given, _meant(given, MATRICES))
 
 
 def _device(function: str, name: str) -> torch.device:

@@ -61,7 +61,13 @@ def blank(length: int = 6, **options: object) -> vs.VideoNode:
             {"precision": "fp16", "device": "cpu"},
             'precision must be "fp32" or "bf16" on this processor, got "fp16". Leave it',
         ),
-        ({"matrix": "601"}, 'matrix must be one of "709", "fcc", "470bg", "170m", "240m", "ycgco"'),
+        (
+            {"matrix": "601"},
+            'matrix must be one of "709" (1), "fcc" (4), "470bg" (5), "170m" (6), "240m" (7), '
+            '"ycgco" (8), "2020ncl" (9), got "601". Use one of these.',
+        ),
+        ({"matrix": vs.MATRIX_BT2020_CL}, 'matrix must be one of "709" (1), "fcc" (4)'),
+        ({"matrix": "170M"}, 'matrix must be one of "709" (1), "fcc" (4)'),
         ({"prefetch": 2}, "prefetch must be one of 0, 1, got 2. Use one of these."),
         ({"device": "gpu"}, 'device must be "auto", "cpu" or "cuda:N", got "gpu". Leave it out'),
         ({"device": "cuda:99"}, "device must be one of those here (cpu"),

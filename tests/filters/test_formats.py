@@ -119,6 +119,18 @@ def test_a_matrix_that_is_not_said_follows_from_the_size(
         assert out.get_frame(0).props["_Matrix"] == matrix
 
 
+@pytest.mark.parametrize("matrix", ["1", 1, vs.MATRIX_BT709])
+def test_a_matrix_by_its_number(weights: str, matrix: str | int) -> None:
+    from vs_vsr import basicvsr
+
+    clip = flat(vs.YUV444P8).std.RemoveFrameProps("_Matrix")
+    for out in (
+        core.vsr.BasicVSR(clip, weights=weights, matrix=matrix),
+        basicvsr(clip, weights=weights, matrix=matrix),
+    ):
+        assert out.get_frame(0).props["_Matrix"] == 1
+
+
 def test_properties_and_durations_stay(weights: str) -> None:
     clip = flat(vs.YUV420P8).std.SetFrameProps(Mine=7, _SARNum=4, _SARDen=3, _PictType="B")
 
