@@ -1,12 +1,14 @@
 """The command `vs-vsr`: which weights are here, fetching and checking them, what is installed."""
 
 import argparse
+import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from vs_vsr import __version__
 from vs_vsr.errors import VsrError
 from vs_vsr.weights import store
 from vs_vsr.weights.registry import Row, lookup, rows_of
@@ -36,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vs-vsr", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"vs-vsr {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     weights = commands.add_parser("weights", help="published checkpoints")
     actions = weights.add_subparsers(required=True, metavar="ACTION")
@@ -169,4 +172,10 @@ def _filters() -> str:
 
 def _tell(*lines: str) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    sys.stdout.write(text)  # stdout only here: a command line, never imported by the plugin
+    # stdout only here: a command line, never imported by the plugin
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        # A path that is no text, or none in this encoding: as the system has it, for scripts.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(text))

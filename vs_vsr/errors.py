@@ -21,6 +21,10 @@ __all__ = [
 class VsrError(Exception):
     """Base of every error that vs_vsr raises on purpose."""
 
+    def __init__(self, sentence: str) -> None:
+        """Take the sentence, with what is no text in it (in a file's name, say) written out."""
+        super().__init__(sentence.encode("utf-8", "backslashreplace").decode())
+
 
 class ArgumentError(VsrError, ValueError):
     """An argument of a filter or function breaks its rule."""

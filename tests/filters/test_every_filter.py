@@ -295,7 +295,7 @@ def test_weights_that_are_not_free_must_be_named() -> None:
 
 def test_weights_of_another_network(folder: Path) -> None:
     weights = str(checkpoint("EDVR", folder))
-    message = r"^IconVSR: weights must be a IconVSR checkpoint, got one of EDVR"
+    message = r"^IconVSR: weights must be a checkpoint of IconVSR, got one of EDVR"
     with pytest.raises(vs.Error, match=message):
         moving(2).vsr.IconVSR(weights=weights)
     # Nor once its own filter has built it.

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def zipped() -> bytes:
     """The form of a checkpoint: a zip whose members are stored as they are."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}, protocol=2))
         archive.writestr("archive/data/0", bytes(1000))
     return buffer.getvalue()
 
@@ -198,7 +200,7 @@ def test_a_file_without_an_address_is_asked_of_the_user(
         with pytest.raises(WeightsError) as caught:
             store.find("bare", "VRT")
         assert str(caught.value) == (
-            "weights: VRT/bare must be fetched by hand, got no bare.pth. "
+            "VRT: VRT/bare must be fetched by hand, got no bare.pth. "
             f"Fetch bare.pth from https://a.page by hand and put it at {cache / 'bare.pth'}."
         )
 

@@ -129,8 +129,8 @@ def test_a_name_of_several_networks_lists_them() -> None:
         lookup("deblur-gopro")
     full_names = "BasicVSRPP/deblur-gopro, VRT/deblur-gopro"
     assert str(caught.value) == (
-        'weights: "deblur-gopro" must be of one network where none is named, '
-        f"got {full_names}. Name one of these."
+        'weights must be of one network, got "deblur-gopro", which may be '
+        f"{full_names}. Name one of these."
     )
     for name in full_names.split(", "):
         assert lookup(name).full_name == name
@@ -152,8 +152,22 @@ def test_an_unknown_name_of_a_network_gets_the_nearest_and_all() -> None:
             assert row.name in str(caught.value)
     with pytest.raises(WeightsError, match=r'got "qqq"\. Choose one of these\.'):
         lookup("qqq", "VRT")
-    with pytest.raises(WeightsError, match=r'^VRT: .*, interpolation, got "vrt"\. Choose one'):
+    with pytest.raises(WeightsError, match=r'^VRT: .*, interpolation, got "VRT/x"\. Choose one'):
+        lookup("VRT/x")
+
+
+def test_a_network_is_no_name() -> None:
+    names = "VRT/interpolation"
+    with pytest.raises(WeightsError) as caught:
         lookup("vrt")
+    assert str(caught.value).startswith(
+        'weights must be a file or a published name, got "vrt", which is a network. Choose one of '
+        "VRT/reds-6frames, "
+    )
+    assert str(caught.value).endswith(f"{names}.")
+    message = r'^VRT: weights must .*, got "VRT", which is a network\. Choose one of reds-6frames,'
+    with pytest.raises(WeightsError, match=message):
+        lookup("VRT", "VRT")
 
 
 def test_an_unknown_name_of_no_network_gets_the_nearest() -> None:

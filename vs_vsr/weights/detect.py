@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from torch import Tensor, nn
 from vs_vsr.errors import ArgumentError, WeightsError
 from vs_vsr.models.edvr import Padding
 from vs_vsr.weights import store
+from vs_vsr.weights.form import FormError, kind_of
 from vs_vsr.weights.names import architecture, canonical
+from vs_vsr.weights.registry import subject
 from vs_vsr.weights.sizes import OPTIONS, SizeError, sized
 
 __all__ = ["build", "load_model", "read"]
@@ -23,6 +24,9 @@ State = Mapping[str, Tensor]
 
 # What a trainer stores beside the weights.
 _NOT_WEIGHTS = ("step_counter",)
+
+# What published weights are of; whole numbers are VRT's rows of tables.
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
 
 _WRAPPERS = ("params_ema", "params", "state_dict")
 _GENERATORS = ("generator_ema.", "generator.")
@@ -69,58 +73,94 @@ def load_model(
         "padding": padding,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    network = build(read(path), path, model, **given)
+    network = build(read(path, model), path, model, **given)
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read(path: Path, model: str | None = None) -> dict[str, Tensor]:
     """The tensors of a checkpoint file under their own names, without a trainer's wrapping.
 
-    Nothing in the file is run: it is read as tensors or refused.
+    Nothing in the file is run: it is read as tensors or refused. What it takes of the memory is
+    bounded by its own size: tensors of more numbers than it stores are refused before they are
+    looked at.
+
+    Args:
+        path: The file.
+        model: The network it is for, for the messages.
 
     Raises:
-        WeightsError: It is not a checkpoint, or not all of one.
+        WeightsError: It is not a checkpoint, or not all of one, or holds what no network is made
+            of.
     """
     try:
         found = _read_file(path)
-    except WeightsError:
-        raise
+    except FormError as e:
+        raise _not_a_checkpoint(path, str(e), model) from e
     except pickle.UnpicklingError as e:
-        # Either it names something that is no tensor, which is never run, or it is damaged.
-        raise _not_a_checkpoint(path, "a pickle of more than tensors, or a damaged one,") from e
+        # It names something that is no tensor, which is never run, or it is damaged.
+        what = "a pickle of more than tensors, or a damaged one,"
+        raise _not_a_checkpoint(path, what, model) from e
     # Each reader has its own exceptions for each kind of damage.
     except Exception as e:
         reason = str(e).split("\n", 1)[0].split(". ", 1)[0]
-        raise _not_a_checkpoint(path, f"{type(e).__name__} ({reason[:120]})") from e
+        raise _not_a_checkpoint(path, f"{type(e).__name__} ({reason[:120]})", model) from e
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
     if not isinstance(found, Mapping):
-        raise _not_a_checkpoint(path, f"a {type(found).__name__}")
+        raise _not_a_checkpoint(path, f"a {type(found).__name__}", model)
     state: dict[str, Tensor] = {}
     for key, value in found.items():
-        if isinstance(value, Tensor):
-            name = str(key).removeprefix("module.")
+        if isinstance(value, Tensor) and isinstance(key, str):
+            name = key.removeprefix("module.")
             if name in state:
-                raise _not_a_checkpoint(path, f"{name} with and without module. before it,")
+                what = f"{name} with and without module. before it,"
+                raise _not_a_checkpoint(path, what, model)
             state[name] = value
     for prefix in _GENERATORS:
         # Beside a generator lie networks that only training needs.
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         state = own or state
-    return {k: v for k, v in state.items() if k not in _NOT_WEIGHTS}
+    state = {k: v for k, v in state.items() if k not in _NOT_WEIGHTS}
+    _check_numbers(state, path, model)
+    return state
 
 
 def _read_file(path: Path) -> Any:
-    with path.open("rb") as file:
-        head = file.read(512)
-    if head[8:9] == b"{":  # safetensors: the length of a JSON header, then that
+    kind = kind_of(path)
+    if kind == "safetensors":
         return safetensors.torch.load_file(path)
     # Published files are of both of torch's formats; only the one that is a zip can be mapped.
-    mappable = zipfile.is_zipfile(path)
-    if mappable or head[:1] == b"\x80":
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
-    raise _not_a_checkpoint(path, _look(head))
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
+
+
+def _check_numbers(state: State, path: Path, model: str | None) -> None:
+    """Refuse tensors that no network is made of, and more numbers than the file has."""
+
+    def odd(key: str, what: str) -> WeightsError:
+        return WeightsError(
+            f"{subject(model)} must be tensors of stored, finite numbers, got {path}, where {key} "
+            f"is {what}. Choose another file."
+        )
+
+    # Values are looked at last: until then a tensor of any shape takes no memory.
+    for key, value in state.items():
+        if value.dtype not in _DTYPES:
+            raise odd(key, f"of {value.dtype}")
+        if _bytes(value) > value.untyped_storage().nbytes():
+            raise odd(key, "of more numbers than it stores")
+    # Many tensors may be the same place of the file.
+    total_bytes, file_bytes = sum(map(_bytes, state.values())), path.stat().st_size
+    if total_bytes > file_bytes:
+        raise _not_a_checkpoint(path, f"tensors of {total_bytes} bytes in a file", model)
+    for key, value in state.items():
+        # Least and greatest are NaN where any number is: one pass, and no copy.
+        if value.numel() and not torch.stack(value.aminmax()).isfinite().all():
+            raise odd(key, "not finite")
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def build(state: State, path: Path, model: str | None = None, **options: object) -> nn.Module:
@@ -137,35 +177,34 @@ def build(state: State, path: Path, model: str | None = None, **options: object)
         ArgumentError: The network has no such option.
     """
     found = architecture(state)
-    asked = model or "weights"
     if found is None:
         keys = ", ".join(list(state)[:3]) or "none"
         raise WeightsError(
-            f"{asked}: weights must be a checkpoint of a known network, got {path} with "
+            f"{subject(model)} must be a checkpoint of a known network, got {path} with "
             f"{len(state)} tensors ({keys}, …). Choose a file of {model or 'BasicVSR'}."
         )
     if model not in (None, found):
         raise WeightsError(
-            f"{asked}: weights must be a {model} checkpoint, got one of {found} ({path}). "
+            f"{subject(model)} must be a checkpoint of {model}, got one of {found} ({path}). "
             "Choose another file."
         )
     for name in options:
         if OPTIONS[name] != found:
             raise ArgumentError(
-                f"{asked}: {name} must be left out but for {OPTIONS[name]}, got it for {found} "
-                f"({path}). Leave it out."
+                f"{model or 'load_model'}: {name} is an option of {OPTIONS[name]} only, got it for "
+                f"{found} ({path}). Leave it out."
             )
     if found == "BasicVSRPP" and any(key.startswith("feat_extract.2.main.") for key in state):
         raise WeightsError(
-            f"{asked}: weights must be of a published network, got {path}, a BasicVSR++ with one "
+            f"{subject(model)} must be of a published network, got {path}, a BasicVSR++ with one "
             "strided convolution (the author's 2x files), whose code was never published. Choose "
             "another file."
         )
-    return _fitted(found, state, path, asked, options)
+    return _fitted(found, state, path, model, options)
 
 
 def _fitted(
-    network: str, state: State, path: Path, asked: str, options: Mapping[str, object]
+    network: str, state: State, path: Path, model: str | None, options: Mapping[str, object]
 ) -> nn.Module:
     """Build `network` and load `state`, each tensor into its place and none left over."""
     named: dict[str, Tensor] = {}
@@ -175,51 +214,68 @@ def _fitted(
         if name in named:
             twice.append(name)
         named[name] = value
-    try:
-        built = sized(network, named, **options)
-    except SizeError as e:
-        keys = [str(e)]
-        there = keys[0] in named
-        raise _other_keys(
-            asked, network, path, missing=() if there else keys, wrong=keys if there else ()
-        ) from e
-    own = built.state_dict()
-    if network == "SPyNet":
-        # Its files were published before these buffers were; the values are ImageNet's.
-        named = {**{key: own[key] for key in ("mean", "std")}, **named}
+    # First without memory: a few shapes tell the sizes, and all others must agree with them.
+    with torch.device("meta"):
+        own = _sized(network, named, path, model, options).state_dict()
     wrong = [
-        f"{key} {tuple(named[key].shape)} for {tuple(own[key].shape)}"
+        f"{key} {_kind(named[key])} for {_kind(own[key])}"
         for key in own.keys() & named.keys()
-        if own[key].shape != named[key].shape
+        if _kind(own[key]) != _kind(named[key])
     ]
     missing, extra = own.keys() - named.keys(), named.keys() - own.keys()
+    if network == "SPyNet":
+        # Its files were published before these buffers were; the values are ImageNet's.
+        missing -= {"mean", "std"}
     if wrong or missing or extra or twice:
-        raise _other_keys(asked, network, path, missing, extra, wrong, twice)
-    built.load_state_dict(named)
+        raise _other_keys(model, network, path, missing, extra, wrong, twice)
+    built = _sized(network, named, path, model, options)
+    own = built.state_dict()
+    # Rows of a table, which the sizes tell: others would be read from anywhere.
+    places = (key for key, value in own.items() if not (value.is_floating_point() or value.is_meta))
+    wrong = [f"{key} with other numbers" for key in places if not torch.equal(own[key], named[key])]
+    if wrong:
+        raise _other_keys(model, network, path, wrong=wrong)
+    built.load_state_dict({**own, **named})
     return built
 
 
-def _look(head: bytes) -> str:
-    if not head:
-        return "an empty file"
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html")):
-        return "a web page"
-    if head.startswith(b"PK"):
-        return "the beginning of a checkpoint"
-    return f"a file that begins with {head[:8]!r}"
+def _sized(
+    network: str,
+    named: State,
+    path: Path,
+    model: str | None,
+    options: Mapping[str, object],
+) -> nn.Module:
+    """The network of the sizes that the shapes tell, or what is wrong with them in a sentence."""
+    try:
+        return sized(network, named, **options)
+    except SizeError as e:
+        key = str(e)
+        if key in named:
+            raise _other_keys(model, network, path, wrong=[key]) from e
+        raise _other_keys(model, network, path, missing=[key]) from e
+    except ArgumentError:
+        raise
+    # Sizes that do not go together: heads that do not divide the features, more than can be.
+    except (ArithmeticError, RuntimeError, ValueError) as e:
+        raise _other_keys(model, network, path, wrong=["those that tell its size"]) from e
 
 
-def _not_a_checkpoint(path: Path, what: str) -> WeightsError:
+def _kind(tensor: Tensor) -> str:
+    numbers = "" if tensor.is_floating_point() else " of whole numbers"
+    return f"{tuple(tensor.shape)}{numbers}"
+
+
+def _not_a_checkpoint(path: Path, what: str, model: str | None) -> WeightsError:
     size = path.stat().st_size
     return WeightsError(
-        f"weights: {path} must be a whole checkpoint (.pth or .safetensors), got {what} of {size} "
-        "bytes. Fetch it again."
+        f"{subject(model)} must be a whole checkpoint (.pth or .safetensors), got {path}, {what} "
+        f"of {size} bytes. Fetch it again, or choose another file."
     )
 
 
 def _other_keys(
-    asked: str,
+    model: str | None,
     network: str,
     path: Path,
     missing: Iterable[str] = (),
@@ -230,7 +286,7 @@ def _other_keys(
     kinds = (
         ("missing", missing),
         ("left over", extra),
-        ("of another shape", wrong),
+        ("of another kind", wrong),
         ("given twice", twice),
     )
     parts = []
@@ -240,6 +296,6 @@ def _other_keys(
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             parts.append(f"{', '.join(names[:3])}{more} {kind}")
     return WeightsError(
-        f"{asked}: weights must hold exactly the tensors of {network}, got {path} with "
+        f"{subject(model)} must hold exactly the tensors of {network}, got {path} with "
         f"{'; '.join(parts)}. Choose a file that was released whole."
     )

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from vs_vsr.weights.rows import Row
 
@@ -18,6 +19,8 @@ __all__ = ["FetchError", "receive", "say", "size_of"]
 
 _BLOCK_BYTES = 256 << 10
 _TIMEOUT_S = 30.0
+# Six times the largest published network, of 44 million parameters in float32.
+_MOST_BYTES = 1 << 30
 # Waits before the first try and before each continuation of a broken connection.
 _WAITS_S = (0.0, 1.0, 2.0, 4.0)
 
@@ -28,6 +31,20 @@ class FetchError(Exception):
 
 class _BrokenError(FetchError):
     """The connection failed; what has come may be continued."""
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect to http and https, and from https to https alone."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """The request that follows; urllib has refused all but http, https and ftp."""
+        schemes = ("https",) if req.type == "https" else ("http", "https")
+        if urlsplit(newurl).scheme not in schemes:
+            fp.close()
+            raise FetchError(f"a redirect must go to {' or '.join(schemes)}, got {newurl}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def receive(row: Row, url: str, part: Path) -> None:
@@ -50,7 +67,8 @@ def _continue(row: Row, url: str, part: Path, have: int) -> None:
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+        opener = urllib.request.build_opener(_SafeRedirects)
+        response = opener.open(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as e:
         e.close()
         if e.code == 416 and have:
@@ -66,8 +84,11 @@ def _continue(row: Row, url: str, part: Path, have: int) -> None:
             for block in _progress(_blocks(response), row.full_name, start, total):
                 file.write(block)
                 done += len(block)
-                if total is not None and done > total:
+                if done > (total or _MOST_BYTES):
                     break
+    if total is None and done > _MOST_BYTES:
+        part.unlink()
+        raise FetchError(f"the file must have at most {_MOST_BYTES} bytes, got no end of it")
     if total is not None and done < total:
         raise _BrokenError(f"the connection ended after {done} of {total} bytes")
 
@@ -82,6 +103,8 @@ def _total(row: Row, response: Any, start: int) -> int | None:
     total = start + int(length)
     if row.size_bytes not in (None, total):
         raise FetchError(f"the file must have {row.size_bytes} bytes, got {total}")
+    if total > _MOST_BYTES:
+        raise FetchError(f"the file must have at most {_MOST_BYTES} bytes, got {total}")
     return total
 
 
@@ -118,7 +141,10 @@ def say(text: str, end: str = "\n") -> None:
     """Tell standard error."""
     # A host without a console has no standard error.
     if sys.stderr is not None:
-        sys.stderr.write(f"vs_vsr: {text}{end}" if text else end)
+        line = f"vs_vsr: {text}{end}" if text else end
+        # A name may hold what is no text, and a host's standard error may take ASCII alone.
+        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+        sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding))
         sys.stderr.flush()
 
 

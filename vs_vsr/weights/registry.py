@@ -5,7 +5,12 @@ from difflib import get_close_matches
 from vs_vsr.errors import WeightsError
 from vs_vsr.weights.rows import ROWS, Row
 
-__all__ = ["ROWS", "Row", "lookup", "named_model", "rows_of"]
+__all__ = ["ROWS", "Row", "lookup", "named_model", "rows_of", "subject"]
+
+
+def subject(model: str | None) -> str:
+    """How a sentence about weights begins: with the filter's name, where there is a filter."""
+    return f"{model}: weights" if model else "weights"
 
 
 def rows_of(model: str | None = None) -> list[Row]:
@@ -55,6 +60,12 @@ def lookup(name: str, model: str | None = None) -> Row:
         )
     network = model or own
     rows = rows_of(network)
+    if own and "/" not in name:
+        choice = ", ".join(row.name if model else row.full_name for row in rows)
+        raise WeightsError(
+            f'{subject(model)} must be a file or a published name, got "{name}", which is a '
+            f"network. Choose one of {choice}."
+        )
     wanted = (name.partition("/")[2] if own else name).lower()
     found = [row for row in rows if row.name == wanted]
     found = [row for row in found if row.model == "BasicVSR"] or found
@@ -63,7 +74,7 @@ def lookup(name: str, model: str | None = None) -> Row:
     if found:
         full_names = ", ".join(row.full_name for row in found)
         raise WeightsError(
-            f'weights: "{name}" must be of one network where none is named, got {full_names}. '
+            f'weights must be of one network, got "{name}", which may be {full_names}. '
             "Name one of these."
         )
     if network is None:
@@ -85,9 +96,7 @@ def _unknown(name: str, rows: list[Row]) -> WeightsError:
     close = get_close_matches(name.lower(), by_key, n=2, cutoff=0.4)
     near = [full_name for key in close for full_name in by_key[key]]
     what_now = f"Did you mean {' or '.join(near)}?" if near else "Run vs-vsr weights list for all."
-    return WeightsError(
-        f'weights: weights must be a file or a published name, got "{name}". {what_now}'
-    )
+    return WeightsError(f'weights must be a file or a published name, got "{name}". {what_now}')
 
 
 def _plain(model: str) -> str:

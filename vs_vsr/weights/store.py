@@ -2,7 +2,7 @@
 
 The order: a file the user names; the user's cache; files that an installed distribution carries;
 the network. What is fetched is checked before it gets its name, so a file under its name is whole:
-by its hash, or by its form where no hash is published.
+by its hash, and by its form where no hash, or only the beginning of one, is published.
 """
 
 import hashlib
@@ -21,9 +21,10 @@ from platformdirs import user_cache_path
 
 from vs_vsr.errors import WeightsError
 from vs_vsr.weights.download import FetchError, receive, say, size_of
-from vs_vsr.weights.registry import Row, lookup, named_model
+from vs_vsr.weights.form import FormError, kind_of
+from vs_vsr.weights.registry import Row, lookup, named_model, subject
 
-__all__ = ["cache_folder", "copies", "fetch", "find", "is_intact", "present"]
+__all__ = ["cache_folder", "copies", "fetch", "find", "identity", "is_intact", "present"]
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -53,11 +54,10 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> Path:
     looks_like_a_file = any(s in text for s in separators) and not named_model(text)
     if path.suffix.lower() in _SUFFIXES or looks_like_a_file:
         raise WeightsError(
-            f'{model or "weights"}: weights must be a file that is there, got "{text}". '
-            f"{_neighbours(path)}"
+            f'{subject(model)} must be a file that is there, got "{text}". {_neighbours(path)}'
         )
     row = lookup(text, model)
-    found = present(row) or fetch(row)
+    found = present(row) or fetch(row, model)
     _tell_terms(row)
     return found
 
@@ -77,14 +77,28 @@ def copies(row: Row) -> list[Path]:
     return [path for path in paths if os.path.isfile(path)]
 
 
+def identity(path: Path) -> tuple[object, ...]:
+    """What tells a file from every other, and from what it was before it was changed.
+
+    The path as it was typed does not: a folder is left and entered, archives give equal times.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    real = path.resolve()
+    stat = real.stat()
+    # The change time is the system's own: no program that sets the other times sets it.
+    times = (stat.st_mtime_ns, stat.st_ctime_ns)
+    return (real, stat.st_dev, stat.st_ino, stat.st_size, *times)
+
+
 def is_intact(path: Path, row: Row) -> bool:
     """Whether nothing speaks against `path` being the published file of `row`.
 
-    Where no hash is published, that is a whole torch file, whatever it holds. A file is read once
-    a process and version of it.
+    Where no whole hash is published, it is also held to its size, if that is known, and to the
+    form of a checkpoint. A file is read once a process and version of it.
     """
-    stat = path.stat()
-    return _is_sound(path, row.sha256, stat.st_size, stat.st_mtime_ns)
+    return _is_sound(path, row.sha256, row.size_bytes, identity(path))
 
 
 def present(row: Row) -> Path | None:
@@ -92,10 +106,14 @@ def present(row: Row) -> Path | None:
     return next((path for path in copies(row) if is_intact(path, row)), None)
 
 
-def fetch(row: Row) -> Path:
+def fetch(row: Row, model: str | None = None) -> Path:
     """Fetch the file of `row` into the cache: continued, checked, then given its name.
 
     One process fetches, others wait for it.
+
+    Args:
+        row: The file.
+        model: The filter it is for, for the messages.
 
     Raises:
         WeightsError: It cannot be had; what has come stays as `.part` if it may be continued.
@@ -106,17 +124,17 @@ def fetch(row: Row) -> Path:
         rule = "on this machine while VSR_OFFLINE is set" if row.urls else "fetched by hand"
         got = "a damaged" if os.path.isfile(target) else "no"
         raise WeightsError(
-            f"weights: {row.full_name} must be {rule}, got {got} {target.name}. "
+            f"{model or 'weights'}: {row.full_name} must be {rule}, got {got} {target.name}. "
             f"{_by_hand(row, target)}"
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target, row.full_name):
             # Another process may have fetched it while this one waited.
-            return present(row) or _fetch_locked(row, target)
+            return present(row) or _fetch_locked(row, target, model)
     except OSError as e:
         raise WeightsError(
-            f"weights: the cache folder must be writable, got {type(e).__name__} for "
+            f"{model or 'weights'}: the cache folder must be writable, got {type(e).__name__} for "
             f"{target.parent} ({e.strerror}). Make room there, or set VSR_CACHE to another folder."
         ) from e
 
@@ -135,7 +153,7 @@ def _alone(target: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _fetch_locked(row: Row, target: Path) -> Path:
+def _fetch_locked(row: Row, target: Path, model: str | None) -> Path:
     part = target.with_name(target.name + ".part")
     reasons = []
     _tell_terms(row)
@@ -149,7 +167,7 @@ def _fetch_locked(row: Row, target: Path) -> Path:
         say(f"{row.full_name} is at {target} (licence: {row.licence})")
         return target
     raise WeightsError(
-        f"weights: {row.full_name} must be had from one of its addresses, got "
+        f"{model or 'weights'}: {row.full_name} must come from one of its addresses, got "
         f"{'; '.join(reasons)}. {_by_hand(row, target)}"
     )
 
@@ -160,12 +178,12 @@ def _download(row: Row, url: str, part: Path) -> None:
         raise FetchError("not an http, https or file address")
     continued = size_of(part) > 0
     receive(row, url, part)
-    fault = _fault(part, row.sha256)
+    fault = _fault(part, row.sha256, row.size_bytes)
     if continued and fault:
         # What lay here may have been the start of something else: once more, from nothing.
         part.unlink()
         receive(row, url, part)
-        fault = _fault(part, row.sha256)
+        fault = _fault(part, row.sha256, row.size_bytes)
     if fault:
         size = size_of(part)
         part.unlink()
@@ -173,10 +191,10 @@ def _download(row: Row, url: str, part: Path) -> None:
 
 
 @cache
-def _is_sound(path: Path, sha256: str, *version: int) -> bool:
-    """Whether the file has no fault; `version` only tells remembered answers apart."""
+def _is_sound(path: Path, sha256: str, size_bytes: int | None, file: tuple[object, ...]) -> bool:
+    """Whether the file has no fault; `file`, its identity, tells remembered answers apart."""
     try:
-        fault = _fault(path, sha256)
+        fault = _fault(path, sha256, size_bytes)
     except OSError as e:
         fault = f"it cannot be read ({e.strerror})"
     if fault:
@@ -184,17 +202,24 @@ def _is_sound(path: Path, sha256: str, *version: int) -> bool:
     return not fault
 
 
-def _fault(path: Path, sha256: str) -> str:
+def _fault(path: Path, sha256: str, size_bytes: int | None) -> str:
     """What tells that `path` is not the file of that hash, if anything does."""
-    if sha256:
-        got = _sha256(path)
-        return "" if got.startswith(sha256) else f"sha256 must begin {sha256[:8]}, got {got[:8]}"
-    with path.open("rb") as file:
-        head = file.read(2)
-    # torch.save has written pickles, then zips; only a zip tells whether all of it is there.
-    if head == b"PK":
-        return "" if _is_whole_zip(path) else "it must be a whole zip, got a damaged one"
-    return "" if head[:1] == b"\x80" else f"it must be a torch file, got one that begins {head!r}"
+    got = _sha256(path) if sha256 else ""
+    if not got.startswith(sha256):
+        return f"sha256 must begin {sha256[:8]}, got {got[:8]}"
+    if len(sha256) == len(got) > 0:
+        return ""
+    # Eight digits can be forged in minutes, so the rest of what is known is held against it too.
+    if size_bytes not in (None, size_of(path)):
+        return f"it must have {size_bytes} bytes, got a file"
+    try:
+        kind = kind_of(path)
+    except FormError as e:
+        return f"it must be a whole checkpoint, got {e}"
+    # Of torch's formats only a zip tells whether all of it is there.
+    if kind == "zip" and not _is_whole_zip(path):
+        return "it must be a whole checkpoint, got a damaged zip"
+    return ""
 
 
 def _is_whole_zip(path: Path) -> bool:
