@@ -1,9 +1,12 @@
 """An HTTP server on this machine that misbehaves as told, and keeps count."""
 
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 WAIT_S = 20.0
@@ -19,8 +22,12 @@ class FileServer(ThreadingHTTPServer):
         self.data = data
         self.url = f"http://127.0.0.1:{self.server_port}/weights.pth"
         self.status = 200
+        self.location = ""
+        """Where a redirect sends the client, once."""
         self.content_type = "application/octet-stream"
         self.with_length = True
+        self.length: int | None = None
+        """What is told as the length, where it is not the body's."""
         self.with_range = True
         self.cuts: list[int] = []
         """Bytes after which each connection, one after the other, is closed."""
@@ -30,6 +37,20 @@ class FileServer(ThreadingHTTPServer):
         self.ranges: list[str | None] = []
         """The Range header of each request."""
         self.sent_bytes = 0
+
+    def secure(self, folder: Path) -> Path:
+        """Serve over https with a certificate of its own; returns that."""
+        key, certificate = folder / "key.pem", folder / "certificate.pem"
+        options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+        files = ["-keyout", str(key), "-out", str(certificate)]
+        command = ["openssl", *options.split(), *subject, *files]
+        subprocess.run(command, check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
+        return certificate
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that go away are what is tested."""
@@ -42,6 +63,12 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         asked = self.headers.get("Range")
         server.ranges.append(asked)
+        if server.location:
+            self.send_response(302)
+            self.send_header("Location", server.location)
+            self.end_headers()
+            server.location = ""
+            return
         if server.status != 200:
             self.send_error(server.status)
             return
@@ -53,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if asked and server.with_range else 200)
         self.send_header("Content-Type", server.content_type)
         if server.with_length:
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(server.length or len(body)))
         self.end_headers()
         self._send(body[: server.cuts.pop(0)] if server.cuts else body)
 

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vs_vsr import cli
+from vs_vsr import __version__, cli
 from vs_vsr.weights import registry
 from vs_vsr.weights.registry import Row
 
@@ -106,6 +107,40 @@ def test_where_is_the_cache_or_one_file(cache: Path, capfd: pytest.CaptureFixtur
     out, err = capfd.readouterr()
     assert out.splitlines() == [str(cache), str(cache / "one.pth"), str(cache / "one.pth")]
     assert "Run vs-vsr weights fetch EDVR/one." in err
+
+
+@pytest.mark.parametrize("action", ["where", "fetch"])
+def test_a_network_is_no_name(action: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["weights", action, "edvr"]) == 1
+    assert capfd.readouterr().err == (
+        'weights must be a file or a published name, got "edvr", which is a network. Choose one of '
+        "EDVR/one, EDVR/two.\n"
+    )
+
+
+def test_the_version(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capfd.readouterr().out == f"vs-vsr {__version__}\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_a_path_that_is_no_text_comes_out_as_it_is(tmp_path: Path, encoding: str) -> None:
+    folder = os.fsencode(tmp_path) + "/caf\xe9/é".encode("latin-1") + "é".encode()
+    environment = {**os.environb, b"VSR_CACHE": folder, b"PYTHONIOENCODING": encoding.encode()}
+    command = [sys.executable, "-m", "vs_vsr", "weights"]
+    done = subprocess.run([*command, "where"], capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == folder + b"\n"
+    done = subprocess.run(
+        [*command, "fetch", "IconVSR/reds4"],
+        capture_output=True,
+        env={**environment, b"VSR_OFFLINE": b"1"},
+    )
+    assert done.returncode == 1
+    assert rb"caf\udce9" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_verify_fails_for_a_damaged_file(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:

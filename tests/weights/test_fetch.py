@@ -2,6 +2,7 @@ import hashlib
 import io
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import torch
 from fileserver import WAIT_S, FileServer, wait_until
 
 from vs_vsr.errors import WeightsError
-from vs_vsr.weights import download, store
+from vs_vsr.weights import download, registry, store
 from vs_vsr.weights.registry import Row
 
 DATA = random.Random(0).randbytes(1_500_000)
@@ -303,6 +304,102 @@ def test_what_failed_may_be_had_from_the_page(server: FileServer, cache: Path) -
         f" Fetch {server.url} or small.pth from https://a.page by hand and put it at "
         f"{cache / 'small.pth'}."
     )
+
+
+@pytest.fixture
+def other() -> Iterator[FileServer]:
+    """A second server, for redirects."""
+    with FileServer(DATA) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A server of https, which this process trusts."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    with FileServer(DATA) as server:
+        monkeypatch.setenv("SSL_CERT_FILE", str(server.secure(tmp_path)))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_redirect_is_followed(server: FileServer, other: FileServer) -> None:
+    server.location = other.url
+    assert store.fetch(row(server.url)).read_bytes() == DATA
+    assert (len(server.ranges), len(other.ranges)) == (1, 1)
+
+
+def test_a_redirect_may_go_to_https(server: FileServer, secure: FileServer) -> None:
+    server.location = secure.url
+    assert store.fetch(row(server.url)).read_bytes() == DATA
+    assert len(secure.ranges) == 1
+
+
+def test_a_redirect_does_not_leave_https(
+    secure: FileServer, other: FileServer, cache: Path
+) -> None:
+    secure.location = other.url
+    with pytest.raises(WeightsError, match=f"a redirect must go to https, got {other.url}"):
+        store.fetch(row(secure.url))
+    assert other.ranges == []
+    assert names(cache) == []
+    assert store.fetch(row(secure.url)).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("scheme", ["file", "ftp"])
+def test_a_redirect_goes_to_no_other_place(
+    server: FileServer, cache: Path, tmp_path: Path, scheme: str
+) -> None:
+    own = tmp_path / "own.pth"
+    own.write_bytes(DATA)
+    server.location = own.as_uri().replace("file://", f"{scheme}://127.0.0.1")
+    with pytest.raises(WeightsError, match=f"{scheme}://127.0.0.1"):
+        store.fetch(row(server.url))
+    assert names(cache) == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_answer_without_an_end_is_cut_off_and_removed(
+    server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(download, "_MOST_BYTES", 300_000)
+    monkeypatch.setattr(download, "_BLOCK_BYTES", 1000)
+    server.with_length, size = False, len(DATA) // 2 if known else None
+    message = r"sha256 must begin" if known else "at most 300000 bytes, got no end of it"
+    with pytest.raises(WeightsError, match=message):
+        store.fetch(row(server.url, size_bytes=size))
+    assert names(cache) == []
+
+
+def test_a_length_beyond_all_is_refused_at_once(server: FileServer, cache: Path) -> None:
+    server.length = (1 << 30) + 1
+    with pytest.raises(WeightsError, match="at most 1073741824 bytes, got 1073741825"):
+        store.fetch(bare(server.url))
+    assert names(cache) == []
+
+
+def test_sentences_for_a_filter_begin_with_its_name(
+    server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.status = 404
+    monkeypatch.setattr(registry, "ROWS", (row(server.url),))
+    for model, begin in (("BasicVSR", "BasicVSR: BasicVSR/small must"), (None, "weights: Basic")):
+        with pytest.raises(WeightsError, match=f"^{begin}"):
+            store.find("small", model)
+    monkeypatch.setenv("VSR_CACHE", str(cache / "small.pth.lock"))
+    with pytest.raises(WeightsError, match=r"^BasicVSR: the cache folder must be writable"):
+        store.find("small", "BasicVSR")
+    monkeypatch.setenv("VSR_OFFLINE", "1")
+    with pytest.raises(WeightsError, match=r"^BasicVSR: BasicVSR/small must be on this machine"):
+        store.find("small", "BasicVSR")
 
 
 def test_no_server_is_told_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ import hashlib
 import io
 import os
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from vs_vsr.errors import WeightsError
 from vs_vsr.weights import registry, store
+from vs_vsr.weights.detect import read
 from vs_vsr.weights.registry import ROWS, Row
 
 DATA = b"the published bytes"
@@ -114,6 +116,55 @@ def test_a_file_is_hashed_again_only_when_it_changes(
     with pytest.raises(WeightsError, match=r"got a damaged small\.pth"):
         store.find("small")
     assert read == [path, path]
+
+
+def test_a_file_in_anothers_place_is_read_again(cache: Path, tmp_path: Path) -> None:
+    path, other = cache / "small.pth", tmp_path / "other"
+    path.write_bytes(DATA)
+    other.write_bytes(DATA[::-1])
+    for file in (path, other):
+        os.utime(file, ns=(1, 1))
+    assert store.find("small") == path
+    os.replace(other, path)
+    with pytest.raises(WeightsError, match=r"got a damaged small\.pth"):
+        store.find("small")
+
+
+def test_a_file_is_told_by_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "net.pth").write_bytes(DATA)
+        os.utime(tmp_path / folder / "net.pth", ns=(1, 1))
+    monkeypatch.chdir(tmp_path / "a")
+    first = store.identity(Path("net.pth"))
+    assert store.identity(tmp_path / "b" / ".." / "a" / "net.pth") == first
+    monkeypatch.chdir(tmp_path / "b")
+    assert store.identity(Path("net.pth")) != first
+    # Written over in place, with the size and the time of before.
+    path = tmp_path / "a" / "net.pth"
+    path.write_bytes(DATA[::-1])
+    os.utime(path, ns=(1, 1))
+    assert store.identity(path) != first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
+def test_names_that_are_no_text_are_told_in_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff.pth")).write_bytes(b"")
+    monkeypatch.setenv("VSR_CACHE", str(folder))
+    screen = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stderr", screen)
+    (folder / "small.pth").write_bytes(b"damaged")
+    for weights in ("small", folder / "none.pth", folder / os.fsdecode(b"\xff.pth")):
+        with pytest.raises(WeightsError) as caught:
+            read(store.find(weights, "BasicVSR"), "BasicVSR")
+        assert str(caught.value).startswith("BasicVSR: ")
+        assert r"caf\udce9" in str(caught.value).encode().decode()
+    screen.flush()
+    assert rb"caf\udce9/small.pth is passed over" in screen.buffer.getvalue()
 
 
 def test_nothing_here_says_where_it_would_be(cache: Path) -> None:
