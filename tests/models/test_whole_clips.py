@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import drifting
+from conftest import drifting, small_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seeded import network
@@ -107,14 +107,38 @@ def test_the_shortest_and_a_long_clip(name: str, length: int) -> None:
     assert pictures.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["IconVSR", "EDVR", "RealBasicVSR", "BasicVSRPP", "VRT deblur"])
+NAMES = ["BasicVSR", "IconVSR", "EDVR", "RealBasicVSR", "BasicVSRPP", "VRT deblur"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_no_clip_is_refused(name: str) -> None:
-    model: Any = network(name)
+    model: Any = small_network() if name == "BasicVSR" else network(name)
     for shape in ((3, 8, 8), (1, 0, 3, 8, 8), (1, 5, 4, 8, 8), (0, 5, 3, 8, 8), (1, 5, 3, 0, 8)):
         with pytest.raises(ShapeError, match=r"frames must be \(B, T, 3, H, W\), got \("):
             model(torch.zeros(shape))
     with pytest.raises(ShapeError, match=r"frames must be float32 in \[0, 1\], got torch\.uint8"):
         model(torch.zeros(1, 5, 3, 8, 8, dtype=torch.uint8))
+    frames = torch.full((1, 5, 3, 8, 8), 0.5)
+    frames[0, 4, 2, 7, 7] = 200
+    begin = f"^{name.split()[0]}: frames must be "
+    with pytest.raises(ShapeError, match=rf"{begin}.*, got values up to 200\. Divide by the great"):
+        model(frames)
+    for other, kind in ((frames.numpy(), "numpy.ndarray"), ([frames], "list"), (None, "NoneType")):
+        with pytest.raises(ShapeError, match=rf"{begin}a torch\.Tensor, got {kind}\. Make one: "):
+            model(other)
+
+
+def test_what_a_resize_leaves_beyond_the_range_is_taken() -> None:
+    frames = torch.stack(drifting(2, 16, 20), dim=1) * 1.4 - 0.2
+    assert frames.amax() > 1 and frames.amin() < 0
+    pictures = small_network()(frames)
+    # Pictures are not clamped either.
+    assert pictures.amax() > 1 or pictures.amin() < 0
+
+
+def test_a_chunk_is_checked_like_a_clip() -> None:
+    with pytest.raises(ShapeError, match=r"^BasicVSR: frames must be float32 .*torch\.uint8\. Div"):
+        small_network().stream(torch.zeros(1, 5, 3, 8, 8, dtype=torch.uint8), lookahead=1)
 
 
 def test_a_window_has_the_networks_length() -> None:

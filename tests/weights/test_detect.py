@@ -90,6 +90,14 @@ def test_safetensors_are_known_by_their_content(tmp_path: Path) -> None:
         assert_small_network(load_model(tmp_path / name))
 
 
+def test_what_was_loaded_is_saved_as_the_readme_says(tmp_path: Path) -> None:
+    torch.save(basicsr(), tmp_path / "small.pth")
+    network = load_model(tmp_path / "small.pth")
+    contiguous = {key: value.contiguous() for key, value in network.state_dict().items()}
+    safetensors.torch.save_file(contiguous, tmp_path / "small.safetensors")
+    assert_small_network(load_model(tmp_path / "small.safetensors"))
+
+
 @pytest.mark.parametrize(("channels", "blocks"), [(8, 1), (16, 0), (24, 3)])
 def test_sizes_are_read_from_shapes(channels: int, blocks: int, tmp_path: Path) -> None:
     model = build(small_network(channels, blocks).state_dict(), tmp_path)

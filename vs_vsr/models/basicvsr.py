@@ -10,11 +10,12 @@ from vs_vsr.models.layers import InputConvBlocks, Planes, Upsampler, convolve, e
 from vs_vsr.models.recurrent import ForwardState, backward_flows, forward_flows, moved
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.stretch import Stretch, shots
+from vs_vsr.models.whole import Network, check_clip, whole_clip
 
 __all__ = ["BasicVSR"]
 
 
-class BasicVSR(nn.Module):
+class BasicVSR(Network):
     """Four times super-resolution of a clip.
 
     The branches do not see each other: the backward one starts at the last frame, the forward one
@@ -45,7 +46,8 @@ class BasicVSR(nn.Module):
         Raises:
             ShapeError: `frames` has another shape.
         """
-        return self.stream(frames)[0]
+        check_clip(self, frames)
+        return whole_clip(self, frames)
 
     def stream(
         self,
@@ -69,10 +71,11 @@ class BasicVSR(nn.Module):
         Raises:
             ShapeError: `frames` has another shape, or holds nothing but look-ahead.
         """
-        if frames.ndim != 5 or frames.shape[2] != 3 or frames.shape[1] <= lookahead:
+        check_clip(self, frames)
+        if frames.shape[1] <= lookahead:
             raise ShapeError(
                 "BasicVSR: frames must be (B, T, 3, H, W) with T above the look-ahead of "
-                f"{lookahead}, got {tuple(frames.shape)}. Stack the frames in this order."
+                f"{lookahead}, got {tuple(frames.shape)}. Append the look-ahead to the chunk."
             )
         b, t, _, h, w = frames.shape
         out = frames.new_empty(b, t - lookahead, 3, self.scale * h, self.scale * w)

@@ -14,7 +14,7 @@ from vs_vsr.models.recurrent import flows_between
 from vs_vsr.models.sampling import flow_warp
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.stretch import Stretch, shots
-from vs_vsr.models.whole import whole_clip
+from vs_vsr.models.whole import Network, check_clip, whole_clip
 
 __all__ = ["BasicVSRPP"]
 
@@ -22,7 +22,7 @@ _PASSES = ("backward_1", "forward_1", "backward_2", "forward_2")
 _GROUPS = 16
 
 
-class BasicVSRPP(nn.Module):
+class BasicVSRPP(Network):
     """Super-resolution by 4, or restoration at the same size, of a clip.
 
     The passes depend on each other, so nothing of one stretch of frames serves the next: a stream
@@ -102,6 +102,7 @@ class BasicVSRPP(nn.Module):
         Raises:
             ShapeError: `frames` has another shape.
         """
+        check_clip(self, frames)
         return whole_clip(self, frames)
 
     def step(

@@ -11,7 +11,7 @@ from vs_vsr.models.edvr_features import EDVRFeatures, Pyramid
 from vs_vsr.models.layers import Planes, ResidualBlock, Upsampler, enlarged
 from vs_vsr.models.padding import mirror_pad
 from vs_vsr.models.stretch import Stretch, folded
-from vs_vsr.models.whole import whole_clip
+from vs_vsr.models.whole import Network, check_clip, whole_clip
 
 __all__ = ["EDVR", "Padding", "WindowState"]
 
@@ -25,7 +25,7 @@ class WindowState:
     pyramids: dict[int, Pyramid] = field(default_factory=dict)
 
 
-class EDVR(EDVRFeatures):
+class EDVR(Network, EDVRFeatures):
     """Super-resolution by 4, or restoration at the same size, of each frame by its neighbours.
 
     Every network of the paper is one of these: M and L, 5 and 7 frames, with and without TSA, for
@@ -101,6 +101,7 @@ class EDVR(EDVRFeatures):
         Raises:
             ShapeError: `frames` has another shape.
         """
+        check_clip(self, frames)
         return whole_clip(self, frames)
 
     def window(self, frames: Tensor) -> Tensor:

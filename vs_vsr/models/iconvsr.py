@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vs_vsr.errors import ArgumentError, ShapeError
 from vs_vsr.models.edvr_features import EDVRFeatures, Pyramid
@@ -12,12 +12,12 @@ from vs_vsr.models.padding import mirror_pad
 from vs_vsr.models.recurrent import ForwardState, backward_flows, forward_flows, moved
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.stretch import Stretch, folded, shots
-from vs_vsr.models.whole import whole_clip
+from vs_vsr.models.whole import Network, check_clip, whole_clip
 
 __all__ = ["IconVSR"]
 
 
-class IconVSR(nn.Module):
+class IconVSR(Network):
     """Four times super-resolution of a clip.
 
     At keyframes both branches are refilled with a feature that EDVR's front makes from the frames
@@ -83,6 +83,7 @@ class IconVSR(nn.Module):
         Raises:
             ShapeError: `frames` has another shape.
         """
+        check_clip(self, frames)
         return whole_clip(self, frames)
 
     def step(

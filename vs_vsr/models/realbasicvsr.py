@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.layers import Conv, InputConvBlocks, Planes
 from vs_vsr.models.recurrent import ForwardState
 from vs_vsr.models.stretch import Stretch
-from vs_vsr.models.whole import check_clip
+from vs_vsr.models.whole import Network, check_clip, whole_clip
 
 __all__ = ["CleanState", "RealBasicVSR"]
 
@@ -29,7 +30,7 @@ class CleanState:
     """Frames beyond the stretch that are cleaned already, by number: they save work, no more."""
 
 
-class RealBasicVSR(nn.Module):
+class RealBasicVSR(Network):
     """Four times super-resolution of real, degraded footage."""
 
     scale = 4
@@ -65,6 +66,11 @@ class RealBasicVSR(nn.Module):
         )
         self.basicvsr = BasicVSR(channels, blocks)
 
+    if TYPE_CHECKING:
+
+        def __call__(self, frames: Tensor, refine_threshold: float | None = None) -> Tensor:
+            """As `forward`."""
+
     def forward(self, frames: Tensor, refine_threshold: float | None = None) -> Tensor:
         """Upscale a whole clip.
 
@@ -84,8 +90,7 @@ class RealBasicVSR(nn.Module):
         check_clip(self, frames)
         threshold = self.refine_threshold if refine_threshold is None else refine_threshold
         cleaned, _ = self._clean_until(frames.unbind(1), threshold)
-        out: Tensor = self.basicvsr(torch.stack(cleaned, dim=1))
-        return out
+        return whole_clip(self.basicvsr, torch.stack(cleaned, dim=1))
 
     def step(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from copy import deepcopy
 from math import isfinite
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from vs_vsr.models.sampling import flow_warp, nearest4_warp
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.vrt_attention import Size
 from vs_vsr.models.vrt_stage import Refinement, Stage, channels_first, channels_last, reshape
-from vs_vsr.models.whole import check_clip
+from vs_vsr.models.whole import Network, check_clip
 
 __all__ = ["VRT"]
 
@@ -31,7 +31,7 @@ _MAX_RESIDUE_MAGNITUDE = 10.0
 _Flows = list[list[Tensor]]
 
 
-class VRT(nn.Module):
+class VRT(Network):
     """Super-resolution by 4, restoration at the same size, or a new frame between others.
 
     Every frame sees the whole clip that is given at once; `tiled` and `in_space` cut what is larger
@@ -114,6 +114,11 @@ class VRT(nn.Module):
             )
             width = _TAIL_WIDTH
         self.conv_last = _FrameConv(width, 3)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, frames: Tensor, sigma: float | None = None) -> Tensor:
+            """As `forward`."""
 
     def forward(self, frames: Tensor, sigma: float | None = None) -> Tensor:
         """Restore a whole clip.

@@ -4,14 +4,20 @@ import os
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from vs_vsr.errors import ArgumentError, WeightsError
-from vs_vsr.models.edvr import Padding
+from vs_vsr.models.basicvsr import BasicVSR
+from vs_vsr.models.basicvsrpp import BasicVSRPP
+from vs_vsr.models.edvr import EDVR, Padding
+from vs_vsr.models.iconvsr import IconVSR
+from vs_vsr.models.realbasicvsr import RealBasicVSR
+from vs_vsr.models.vrt import VRT
+from vs_vsr.models.whole import Network
 from vs_vsr.weights import store
 from vs_vsr.weights.form import FormError, kind_of
 from vs_vsr.weights.names import architecture, canonical
@@ -32,8 +38,51 @@ _WRAPPERS = ("params_ema", "params", "state_dict")
 _GENERATORS = ("generator_ema.", "generator.")
 
 
+_File = str | os.PathLike[str]
+
+
+@overload
+def load_model(weights: _File, *, model: Literal["BasicVSR"]) -> BasicVSR: ...
+@overload
 def load_model(
-    weights: str | os.PathLike[str],
+    weights: _File, *, model: Literal["BasicVSRPP"], max_residue_magnitude: float | None = None
+) -> BasicVSRPP: ...
+@overload
+def load_model(
+    weights: _File, *, model: Literal["EDVR"], padding: Padding | None = None
+) -> EDVR: ...
+@overload
+def load_model(
+    weights: _File, *, model: Literal["IconVSR"], keyframe_stride: int | None = None
+) -> IconVSR: ...
+@overload
+def load_model(
+    weights: _File, *, model: Literal["RealBasicVSR"], refine_threshold: float | None = None
+) -> RealBasicVSR: ...
+@overload
+def load_model(weights: _File, *, model: Literal["VRT"]) -> VRT: ...
+@overload
+def load_model(
+    weights: _File,
+    *,
+    model: None = None,
+    keyframe_stride: int | None = None,
+    refine_threshold: float | None = None,
+    max_residue_magnitude: float | None = None,
+    padding: Padding | None = None,
+) -> Network: ...
+@overload
+def load_model(  # a name that is known only when it runs, or of a part: SPyNet, EDVRFeatures
+    weights: _File,
+    *,
+    model: str,
+    keyframe_stride: int | None = None,
+    refine_threshold: float | None = None,
+    max_residue_magnitude: float | None = None,
+    padding: Padding | None = None,
+) -> nn.Module: ...
+def load_model(
+    weights: _File,
     *,
     model: str | None = None,
     keyframe_stride: int | None = None,
@@ -46,10 +95,15 @@ def load_model(
     The network, its lineage and its sizes are read from the file; what no file holds are the
     arguments, each with the default of the published networks.
 
+    It is for inference: it has no gradients and is not made for torch.export or ONNX, and its
+    pictures come out unclamped. To save it with safetensors, which wants contiguous tensors:
+    `{key: value.contiguous() for key, value in network.state_dict().items()}`.
+
     Args:
         weights: A file, or a name of the registry ("BasicVSR/reds4", …). Of a file with both the
             averaged weights (`params_ema`) and the others (`params`) the averaged ones are taken.
-        model: The network it must be, as its filter is called; None takes any.
+        model: The network it must be, as its filter is called; None takes any. A type checker
+            knows a network's own methods where it is named here.
         keyframe_stride: IconVSR: every how many frames there is a keyframe, default 5.
         refine_threshold: RealBasicVSR: change below which cleaning stops, in 1/255, default 255.
         max_residue_magnitude: BasicVSR++: pixels the alignment may move beside the flow, default

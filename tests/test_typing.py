@@ -1,0 +1,47 @@
+"""The examples on tensors in the README, as a type checker of its reader sees them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What the examples have from before.
+GIVEN = """
+from torch import Tensor, rand
+from vs_vsr.models.recurrent import ForwardState
+
+frames = five_frames = rand(1, 5, 3, 64, 64)
+chunk_and_lookahead = rand(1, 20, 3, 64, 64)
+state: ForwardState | None = None
+"""
+# What must be known of their results, and what must not pass.
+ASKED = """
+from typing import assert_type
+
+assert_type(network(frames), Tensor)
+assert_type(pictures, Tensor)
+assert_type(vrt(frames, sigma=25), Tensor)
+load_model("BasicVSR/reds4")(frames, sigma=25)  # type: ignore[call-arg]
+load_model("VRT/denoise", model="VRT").stream(frames)  # type: ignore[operator]
+"""
+
+
+def examples() -> str:
+    section = (ROOT / "README.md").read_text().partition("## On tensors")[2]
+    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_examples_on_tensors_are_typed(tmp_path: Path) -> None:
+    path = tmp_path / "examples.py"
+    path.write_text(GIVEN + examples() + ASKED)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
