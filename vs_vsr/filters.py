@@ -167,7 +167,7 @@ def _model(read: Reader, options: Options) -> nn.Module:
     own = network_options(read)
     path = store.find(read.text("weights", _default_weights(read)), function)
     # The filter is in it, as what a file holds is checked when it is built.
-    file = (function, path, path.stat().st_mtime_ns)
+    file = (function, store.identity(path))
     key = (*file, options.device, options.dtype, *sorted(own.items()))
     if options.device.type == "cuda":
         # For the process, as threads of several devices share it: float32 convolutions in float32,

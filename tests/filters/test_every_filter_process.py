@@ -49,6 +49,37 @@ def test_vspipe_over_real_footage(name: str, shared: Path, tmp_path: Path) -> No
     assert len(set(pictures)) >= 7
 
 
+ANEW = """
+import gc, importlib, sys
+clip = core.std.BlankClip(format=vs.RGBS, width=64, height=64, length=3, color=[0.2, 0.5, 0.7])
+make = [{calls}]
+old = [new() for new in make]
+want = [[bytes(p) for p in clip.get_frame(2).readchunks()] for clip in old]
+core.clear_cache()
+for name in [name for name in sys.modules if name.split(".")[0] == "vs_vsr"]:
+    {forget}
+gc.collect()
+for clips in (old, [new() for new in make]):
+    print([[bytes(p) for p in c.get_frame(2).readchunks()] for c in clips] == want)
+try: make[0](chunk=-1)
+except vs.Error as e: print(e)
+"""
+
+
+@pytest.mark.parametrize("forget", ["importlib.reload(sys.modules[name])", "del sys.modules[name]"])
+def test_a_package_that_is_loaded_anew(forget: str, tmp_path: Path) -> None:
+    """As previews do it at a reload: filters that live go on, and new ones are made."""
+    names = ("BasicVSR", "IconVSR", "EDVR", "BasicVSRPP", "VRT deblur")
+    calls = ", ".join(f"lambda **k: {call(name, tmp_path, ', **k')}" for name in names)
+    done = run(sys.executable, "-c", HEAD + ANEW.format(calls=calls, forget=forget))
+    assert done.stdout.decode().splitlines() == [
+        "True",
+        "True",
+        "BasicVSR: chunk must be at least 1, or 0 for the whole clip at once, got -1. Leave it out "
+        "for 30.",
+    ]
+
+
 # Chunks short against the shorter clip, so that all of them have been seen by its end.
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="reads /proc for its peak memory"
