@@ -45,7 +45,7 @@ def test_one_name_in_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_file_that_another_has_replaced(tmp_path: Path) -> None:
     path = weights(tmp_path / "net.pth", 1)
     before = mean(path)
-    other = weights(tmp_path / "other.pth", 2)
+    other = weights(tmp_path / "alt.pth", 2)
     assert other.stat().st_size == path.stat().st_size
     # In place: neither path, size nor time of change of its content tell.
     path.write_bytes(other.read_bytes())
