@@ -90,6 +90,17 @@ def test_a_package_of_another_version() -> None:
     )
 
 
+def test_a_package_that_is_upgraded_while_the_process_runs() -> None:
+    done = python(
+        "clip = core.std.BlankClip(format=vs.RGBS, width=8, height=8)\n"
+        "out = core.vsr.BasicVSR(clip)\n"
+        "from vs_vsr import bridge; bridge.ABI = 99\n" + CREATE + "print(out.get_frame(0).width)\n"
+    )
+    assert done.stdout == (
+        f"bridge: the compiled plugin must have ABI 99, got {bridge.ABI}. Reinstall vs-vsr.\n32\n"
+    )
+
+
 def test_a_plugin_of_another_version() -> None:
     asked: list[int] = []
     kind = dict(bridge._Exports._fields_)["set_callbacks"]

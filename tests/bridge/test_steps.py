@@ -277,6 +277,20 @@ def test_who_looks_at_many_frames_has_each_chunk_computed_once(
     assert sorted(renders(worker)) == list(range(length // chunk))
 
 
+def test_rgb_output_is_cached_where_a_filter_looks_around(stand_in: ModuleType) -> None:
+    clip = core.std.BlankClip(format=vs.RGBS, width=32, height=24, length=60, keep=True)
+    before, core.max_cache_size = core.max_cache_size, 1
+    try:
+        # So little memory leaves two carriers, of three that the window needs.
+        out = core.vsr.BasicVSR(clip, chunk=5)
+    finally:
+        core.max_cache_size = before
+    for _ in out.std.AverageFrames([1] * 15).frames(prefetch=1, backlog=1, close=True):
+        pass
+    (worker,) = stand_in.workers
+    assert sorted(renders(worker)) == list(range(12))
+
+
 @pytest.mark.parametrize("chunk", [1, 8])
 def test_the_pictures_kept_do_not_grow_with_the_clip(stand_in: ModuleType, chunk: int) -> None:
     def peak(length: int) -> int:
