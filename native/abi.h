@@ -46,8 +46,9 @@ typedef struct {
 } VsrPlane;
 
 typedef struct {
-    VsrPlane plane[3];               /* R, G, B */
-    int32_t scene_prev, scene_next;  /* _SceneChangePrev, _SceneChangeNext; of input frames */
+    VsrPlane plane[3]; /* R, G, B */
+    /* Of input frames, _SceneChangePrev and _SceneChangeNext: -1 where not there, else 0 or 1. */
+    int32_t scene_prev, scene_next;
 } VsrFrame;
 
 /* One piece of work for a chunk, on the input frames first..last (half open). */

@@ -180,10 +180,11 @@ static int same(const VsrStep *a, const VsrStep *b) {
     return a->chunk == b->chunk && a->render == b->render && a->first == b->first && a->last == b->last;
 }
 
-static int property(const VSMap *props, const char *key, const VSAPI *vsapi) {
+/* A scene cut mark: -1 where there is none, else whether it is set. */
+static int mark(const VSMap *props, const char *key, const VSAPI *vsapi) {
     int error = 0;
     int64_t value = vsapi->mapGetInt(props, key, 0, &error);
-    return !error && value != 0;
+    return error ? -1 : value != 0;
 }
 
 static void lay_out(VsrFrame *view, const VSFrame *frame, VSFrame *writable, const VSAPI *vsapi) {
@@ -192,8 +193,8 @@ static void lay_out(VsrFrame *view, const VSFrame *frame, VSFrame *writable, con
         void *data = writable ? vsapi->getWritePtr(writable, p) : (void *)vsapi->getReadPtr(frame, p);
         view->plane[p] = (VsrPlane){data, vsapi->getStride(frame, p)};
     }
-    view->scene_prev = property(props, "_SceneChangePrev", vsapi);
-    view->scene_next = property(props, "_SceneChangeNext", vsapi);
+    view->scene_prev = mark(props, "_SceneChangePrev", vsapi);
+    view->scene_next = mark(props, "_SceneChangeNext", vsapi);
 }
 
 static int fits(const VSFrame *frame, const VSVideoInfo *info, const VSAPI *vsapi) {

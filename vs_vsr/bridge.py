@@ -64,8 +64,10 @@ class Frame:
 
     planes: Sequence["Array"]
     """R, G, B: (H, W), float32 or float16, with the frame's row stride; inputs are read-only."""
-    scene_prev: bool = False
-    scene_next: bool = False
+    scene_prev: bool | None = None
+    """Whether a scene begins with this frame; None where it does not say."""
+    scene_next: bool | None = None
+    """Whether a scene ends with this frame; None where it does not say."""
 
 
 @dataclass(frozen=True)
@@ -331,7 +333,10 @@ def _frame(frame: Any, height: int, width: int, dtype: np.dtype[Any]) -> Frame:
         memory = (c.c_char * (plane.stride * height)).from_address(plane.data)
         strides = (plane.stride, dtype.itemsize)
         planes.append(np.ndarray((height, width), dtype, memory, 0, strides))
-    return Frame(planes, bool(frame.scene_prev), bool(frame.scene_next))
+    prev, following = (
+        None if mark < 0 else bool(mark) for mark in (frame.scene_prev, frame.scene_next)
+    )
+    return Frame(planes, prev, following)
 
 
 _callbacks = _Callbacks(ABI, _create, _next, _run, _ended, _destroy)

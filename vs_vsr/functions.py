@@ -28,9 +28,10 @@ class Common(TypedDict, total=False):
         frames.
     overlap: Pixels that neighbouring tiles share, default 32 (VRT: 20), or a quarter of `tile`
         where that is less.
-    scenes: Where states and windows stop: at the frames' own marks ("props", the default:
-        `_SceneChangePrev` and `_SceneChangeNext`), at cuts found in the pictures ("detect"), or
-        nowhere ("off").
+    scenes: Where states and windows stop: at the frames' own marks ("props": `_SceneChangePrev` and
+        `_SceneChangeNext`), at cuts found in the pictures ("detect"), nowhere ("off"), or at either
+        ("auto", the default). There a mark decides about its pair of frames even where it is 0, and
+        the pictures decide about pairs without one.
     matrix: Matrix of a YUV or GRAY frame whose `_Matrix` does not say: "709", "170m", "470bg",
         "2020ncl", "240m", "fcc" or "ycgco", or its number (`vapoursynth.MATRIX_BT709`); by default
         it follows from the frame's size.
@@ -43,7 +44,7 @@ class Common(TypedDict, total=False):
     chunk: int
     tile: int
     overlap: int
-    scenes: Literal["props", "detect", "off"]
+    scenes: Literal["auto", "props", "detect", "off"]
     matrix: str | int
     prefetch: bool
 

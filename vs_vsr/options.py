@@ -68,7 +68,7 @@ class Options:
             raise read.error(
                 "overlap", f"at most half of tile ({tile})", overlap, f"Use {tile // 4}."
             )
-        scenes: Scenes = read.choice("scenes", "props", get_args(Scenes))
+        scenes: Scenes = read.choice("scenes", "auto", get_args(Scenes))
         return cls(
             device=device,
             dtype=dtype,

@@ -51,7 +51,8 @@ def blank(length: int = 6, **options: object) -> vs.VideoNode:
         ),
         (
             {"scenes": "detct"},
-            'scenes must be one of "props", "detect", "off", got "detct". Did you mean "detect"?',
+            'scenes must be one of "auto", "props", "detect", "off", got "detct". '
+            'Did you mean "detect"?',
         ),
         (
             {"precision": "fp64"},
