@@ -8,7 +8,7 @@ import torch
 import vapoursynth as vs
 from conftest import drifting, small_checkpoint
 
-LENGTH, CUT, SIZE = 12, 6, (24, 40)
+LENGTH, CUT, SIZE = 12, 6, (36, 64)
 # The scenes change inside a chunk, at its border, and at a segment's.
 CHUNKS = [{"chunk": 4, "segment": 12}, {"chunk": 3, "segment": 12}, {"chunk": 3, "segment": 6}]
 

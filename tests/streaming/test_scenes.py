@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from conftest import drifting
 from torch import Tensor
 
-from vs_vsr.streaming.scenes import THRESHOLD, Marks, cuts, difference, thumbnail
+from vs_vsr.streaming.scenes import CUT_ABOVE, Marks, cuts, difference, thumbnail
 
 SIZE = (72, 128)
 NONE: Marks = (None, None)
@@ -20,7 +20,7 @@ def two_scenes() -> list[Tensor]:
 
 
 def apart(before: Tensor, after: Tensor) -> bool:
-    return float(difference(thumbnail(before), thumbnail(after))) > THRESHOLD
+    return float(difference(thumbnail(before), thumbnail(after))) > CUT_ABOVE
 
 
 def test_without_marks_auto_is_detect() -> None:

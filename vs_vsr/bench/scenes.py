@@ -29,7 +29,7 @@ from torch import Tensor
 
 from vs_vsr.bench.__main__ import machine
 from vs_vsr.bench.metrics import Array
-from vs_vsr.streaming.scenes import THRESHOLD, cuts, difference, thumbnail
+from vs_vsr.streaming.scenes import CUT_ABOVE, cuts, difference, thumbnail
 
 __all__ = ["Pair", "Source", "main", "pairs", "sources"]
 
@@ -89,12 +89,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in measures:
         chosen = min(np.arange(0.01, 1, 0.01), key=lambda t: sum(_rates(rows[name], 0, t)))
         results[name] = _report(name, rows[name], float(chosen))
-    kept = _table(rows["shifted correlation"], THRESHOLD)
+    kept = _table(rows["shifted correlation"], CUT_ABOVE)
     costs = {f"{w}x{h}": _milliseconds(w, h) for w, h in ((320, 180), (1920, 1080))}
     _say("".join(f"{size}: {took:.2f} ms a frame\n" for size, took in costs.items()))
     if args.json:
         names = [source.name for source in found]
-        result = {"machine": machine(), "sources": names, "threshold": THRESHOLD, "kinds": kept}
+        result = {"machine": machine(), "sources": names, "threshold": CUT_ABOVE, "kinds": kept}
         args.json.write_text(json.dumps({**result, "measures": results, "ms": costs}, indent=1))
 
 

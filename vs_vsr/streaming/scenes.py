@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["THRESHOLD", "Marks", "Scenes", "cuts", "difference", "thumbnail"]
+__all__ = ["CUT_ABOVE", "Marks", "Scenes", "cuts", "difference", "thumbnail"]
 
 Scenes = Literal["auto", "props", "detect", "off"]
 
@@ -16,7 +16,7 @@ Marks = tuple[bool | None, bool | None]
 
 # Measured, as all of these are: docs/measurements.md. Two frames whose `difference` is more are of
 # two scenes.
-THRESHOLD = 0.4
+CUT_ABOVE = 0.4
 # Cells of a thumbnail along the frame's longer side, and of the square whose mean is left out.
 _CELLS, _AROUND = 32, 11
 # Luma of what is black, as the bars above and below a picture: two scenes may share them.
@@ -119,4 +119,4 @@ def _look(frames: Sequence[Tensor], where: Sequence[int]) -> list[int]:
     small = {t: thumbnail(frames[t]) for t in {i for t in where for i in (t - 1, t)}}
     # Read together, as each reading waits for the GPU.
     found = torch.stack([difference(small[t - 1], small[t]) for t in where]).tolist()
-    return [t for t, value in zip(where, found, strict=True) if value > THRESHOLD]
+    return [t for t, value in zip(where, found, strict=True) if value > CUT_ABOVE]
