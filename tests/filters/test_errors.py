@@ -237,8 +237,8 @@ def _edvr(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_truncated, r"must be a whole checkpoint .*Fetch it again\."),
-        (_edvr, r"^BasicVSR: weights must be a BasicVSR checkpoint, got .*EDVR"),
+        (_truncated, r"^BasicVSR: weights must be a whole checkpoint .*Fetch it again, or"),
+        (_edvr, r"^BasicVSR: weights must be a checkpoint of BasicVSR, got .*EDVR"),
     ],
 )
 def test_weights_that_are_damaged_or_of_another_network(

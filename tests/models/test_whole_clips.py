@@ -145,3 +145,5 @@ def test_a_window_has_the_networks_length() -> None:
     model: Any = network("EDVR")
     with pytest.raises(ShapeError, match=r"^EDVR: frames must be \(B, 5, 3, H, W\), got \(1, 4,"):
         model.window(torch.zeros(1, 4, 3, 8, 8))
+    with pytest.raises(ShapeError, match=r"^EDVR: frames must be float32 in \[0, 1\], got values"):
+        model.window(torch.full((1, 5, 3, 8, 8), 255.0))

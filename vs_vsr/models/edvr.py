@@ -121,6 +121,7 @@ class EDVR(Network, EDVRFeatures):
                 f"EDVR: frames must be (B, {self.frames}, 3, H, W), got {tuple(frames.shape)}. "
                 "Pass one window, or call the network itself for a clip."
             )
+        check_clip(self, frames)
         b, _, _, h, w = frames.shape
         out = frames.new_empty(b, 3, self.scale * h, self.scale * w)
         pyramids = [self.pyramid(self._padded(frame)) for frame in frames.unbind(1)]

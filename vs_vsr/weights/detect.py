@@ -27,6 +27,7 @@ from vs_vsr.weights.sizes import OPTIONS, SizeError, sized
 __all__ = ["build", "load_model", "read"]
 
 State = Mapping[str, Tensor]
+_File = str | os.PathLike[str]
 
 # What a trainer stores beside the weights.
 _NOT_WEIGHTS = ("step_counter",)
@@ -36,9 +37,6 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.in
 
 _WRAPPERS = ("params_ema", "params", "state_dict")
 _GENERATORS = ("generator_ema.", "generator.")
-
-
-_File = str | os.PathLike[str]
 
 
 @overload
@@ -282,7 +280,7 @@ def _fitted(
         missing -= {"mean", "std"}
     if wrong or missing or extra or twice:
         raise _other_keys(model, network, path, missing, extra, wrong, twice)
-    built = _sized(network, named, path, model, options)
+    built = sized(network, named, **options)
     own = built.state_dict()
     # Rows of a table, which the sizes tell: others would be read from anywhere.
     places = (key for key, value in own.items() if not (value.is_floating_point() or value.is_meta))
