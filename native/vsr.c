@@ -507,9 +507,9 @@ static VSNode *chunk_node(const Filter *filter, const VsrCallbacks *python, VSNo
     VSFilterDependency dependency = {in, rpGeneral};
     VSNode *node = vsapi->createVideoFilter2("VsrChunk", &carrier, chunk_frame, chunk_free, fmParallelRequests,
                                              &dependency, 1, d, core);
-    int carriers = 1 + (FRAMES_BACK + spec->chunk - 1) / spec->chunk;
+    int carriers = FRAMES_BACK / spec->chunk + 2; /* those frames lie across borders */
     if (carriers < USUAL_CARRIERS) carriers = USUAL_CARRIERS;
-    int64_t fitting = cache_bytes(core, vsapi) / (frame_bytes(out) * spec->chunk);
+    int64_t fitting = cache_bytes(core, vsapi) / frame_bytes(out) / spec->chunk;
     if (carriers > fitting) carriers = (int)fitting;
     vsapi->setCacheMode(node, cmForceEnable);
     vsapi->setCacheOptions(node, 1, carriers > FEWEST_CARRIERS ? carriers : FEWEST_CARRIERS, 0);
