@@ -214,6 +214,20 @@ def test_seeks_side_by_side_take_the_steps_that_are_needed(
     assert len(runner._states._entries) == 4
 
 
+def test_requests_that_end_early_keep_no_states() -> None:
+    plan = Plan(frames=1000, chunk=1, lookahead=0, segment=10, preroll=0)
+    runner = Runner(_Counting(), plan, "off", tiles(1, 1, 0, 0, 1))
+    wanted = range(9, 200, 10)
+    for k in wanted:
+        runner.expected(k)
+        runner.run(runner.next(k), [torch.zeros(1, 3, 1, 1)], [NO_MARKS], [])
+    assert len(runner._states._entries) == len(wanted)
+    # The source has failed them all.
+    for k in wanted:
+        runner.ended(k)
+    assert len(runner._states._entries) == 4
+
+
 def test_a_segment_longer_than_any_clip_takes_no_longer() -> None:
     plan = Plan(frames=24, chunk=4, lookahead=0, segment=2**60, preroll=0)
     runner = Runner(_Counting(), plan, "off", tiles(1, 1, 0, 0, 1))
