@@ -40,7 +40,9 @@ def thumbnail(frame: Tensor) -> Tensor:
     longer = max(frame.shape[-2:])
     height, width = (max(1, round(_CELLS * side / longer)) for side in frame.shape[-2:])
     small = F.adaptive_avg_pool2d(frame, (height, width))
-    luma = (small * small.new_tensor((0.2126, 0.7152, 0.0722)).view(1, 3, 1, 1)).sum(1)
+    red, green, blue = small.unbind(1)
+    # Plain numbers, as a tensor of weights would be waited for on its way to a GPU.
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     lit = luma > _BLACK
     light, cells = (
         F.avg_pool2d(x, _AROUND, 1, _AROUND // 2) for x in (luma * lit, lit.to(luma.dtype))
