@@ -140,7 +140,7 @@ class Runner:
         active = self._plan.active(step)
         # With context the frame before the chunk is among the frames.
         at_start = carried is not None and step.first == own.start
-        before = (carried.frame, (None, None)) if carried is not None and at_start else None
+        before = (carried.frame, carried.marks) if carried is not None and at_start else None
         found = cuts(frames, marks, self._scenes, before=before)
         if step.first == 0 or (step.first == own.start and self._plan.context):
             found.add(0)
