@@ -12,12 +12,6 @@ static const char *const KEPT_CHROMA = "_VsrChromaLocation";
 
 enum { MATRIX_RGB = 0, MATRIX_UNSPECIFIED = 2, MATRIX_RESERVED = 3, MATRIX_2020_NCL = 9 };
 
-void convert_forget(VSMap *props, const VSAPI *vsapi) {
-    vsapi->mapDeleteKey(props, KEPT_MATRIX);
-    vsapi->mapDeleteKey(props, KEPT_RANGE);
-    vsapi->mapDeleteKey(props, KEPT_CHROMA);
-}
-
 static int property(const VSMap *props, const char *key, int absent, const VSAPI *vsapi) {
     int error = 0;
     int value = vsapi->mapGetIntSaturated(props, key, 0, &error);
@@ -142,6 +136,7 @@ typedef struct Way {
 } Way;
 
 typedef struct {
+    const char *filter;
     VSNode *rgb;
     uint32_t format;
     int chroma_differs; /* whether the format has a chroma location at all */
@@ -167,8 +162,8 @@ static VSNode *way_back(Back *back, const VSMap *props, VSCore *core, const VSAP
             back->ways = way;
         } else if (node) {
             vsapi->freeNode(node);
-            write_text(error, size, "Vsr: memory must be there for the conversion from RGB, got none. Close "
-                       "other programs.");
+            write_text(error, size, "%s: memory must be there for the conversion from RGB, got none. Close "
+                       "other programs.", back->filter);
         }
     }
     mutex_unlock(&back->lock);
@@ -200,7 +195,9 @@ static const VSFrame *VS_CC back_frame(int n, int reason, void *instance, void *
     int chroma = property(props, KEPT_CHROMA, -1, vsapi);
     /* resize drops it where no chroma is subsampled. */
     if (!back->chroma_differs && chroma >= 0) vsapi->mapSetInt(props, "_ChromaLocation", chroma, maReplace);
-    convert_forget(props, vsapi);
+    vsapi->mapDeleteKey(props, KEPT_MATRIX);
+    vsapi->mapDeleteKey(props, KEPT_RANGE);
+    vsapi->mapDeleteKey(props, KEPT_CHROMA);
     return own;
 }
 
@@ -217,7 +214,7 @@ static void VS_CC back_free(void *instance, VSCore *core, const VSAPI *vsapi) {
     free(back);
 }
 
-VSNode *convert_back(VSNode *rgb, uint32_t format, VSCore *core, const VSAPI *vsapi) {
+VSNode *convert_back(const char *filter, VSNode *rgb, uint32_t format, VSCore *core, const VSAPI *vsapi) {
     VSVideoInfo info = *vsapi->getVideoInfo(rgb);
     vsapi->getVideoFormatByID(&info.format, format, core);
     Back *back = calloc(1, sizeof *back);
@@ -225,6 +222,7 @@ VSNode *convert_back(VSNode *rgb, uint32_t format, VSCore *core, const VSAPI *vs
         vsapi->freeNode(rgb);
         return NULL;
     }
+    back->filter = filter;
     back->rgb = rgb;
     back->format = format;
     back->chroma_differs = info.format.subSamplingW || info.format.subSamplingH;

@@ -20,10 +20,7 @@ VSNode *convert_to(VSNode *clip, uint32_t format, int matrix, int range, int chr
                    const VSAPI *vsapi, char *error, size_t size);
 
 /* RGB back to `format`, as the properties remembered by convert_in say. Takes the reference; NULL
- * without memory. */
-VSNode *convert_back(VSNode *rgb, uint32_t format, VSCore *core, const VSAPI *vsapi);
-
-/* Takes away what convert_in has written into a frame's properties for the way back. */
-void convert_forget(VSMap *props, const VSAPI *vsapi);
+ * without memory. `filter` must be a literal. */
+VSNode *convert_back(const char *filter, VSNode *rgb, uint32_t format, VSCore *core, const VSAPI *vsapi);
 
 #endif

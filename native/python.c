@@ -2,6 +2,7 @@
 #include "text.h"
 
 #include <stdint.h>
+#include <string.h>
 
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
@@ -13,6 +14,10 @@
 #endif
 
 typedef struct PyObject PyObject;
+
+#define NO_PACKAGE                                                                                   \
+    "%s: the Python package vs_vsr must be there for the plugin, got: %s. Run the script in a "     \
+    "Python where vs-vsr is installed, and reinstall vs-vsr if it is."
 
 static struct {
     int (*is_initialized)(void);
@@ -75,12 +80,24 @@ static PyObject *text_of(PyObject *object) {
     return bytes;
 }
 
-static void take_error(char *error, size_t size) {
+/* What went wrong in vs_vsr, as a sentence. `module`: whether it could be imported. */
+static void take_error(const char *filter, int module, char *error, size_t size) {
     PyObject *type = NULL, *value = NULL, *trace = NULL;
     py.fetch(&type, &value, &trace);
     PyObject *kind = text_of(type), *text = text_of(value);
-    const char *kind_said = kind ? py.bytes(kind) : NULL, *said = text ? py.bytes(text) : NULL;
-    write_text(error, size, "%s", said && *said ? said : kind_said ? kind_said : "an exception without text");
+    const char *name = kind ? py.bytes(kind) : NULL, *said = text ? py.bytes(text) : NULL;
+    char reason[512];
+    if (!name) name = "an exception";
+    write_text(reason, sizeof reason, "%s", said && *said ? said : name);
+    if (strstr(name, "KeyboardInterrupt"))
+        write_text(error, size, "%s: creating the filter was interrupted. Create it again.", filter);
+    else if (!module)
+        write_text(error, size, NO_PACKAGE, filter, reason);
+    /* attach says by itself, in a whole sentence, what does not fit. */
+    else if (strstr(name, "vs_vsr.errors."))
+        write_text(error, size, "%s", reason);
+    else
+        write_text(error, size, "%s: %s: %s", filter, name, reason);
     PyObject *owned[] = {kind, text, type, value, trace};
     for (int i = 0; i < 5; i++)
         if (owned[i]) py.dec_ref(owned[i]);
@@ -92,26 +109,19 @@ static void take_error(char *error, size_t size) {
 }
 
 int python_attach(const char *filter, const void *exports, char *error, size_t size) {
-    char reason[512] = "this process runs no Python";
     PyObject *module = NULL, *done = NULL;
-    if (!look_up() && py.is_initialized()) {
-        int gil = py.ensure();
-        module = py.import("vs_vsr.bridge");
-        if (module) done = py.call_method(module, "attach", "K", (unsigned long long)(uintptr_t)exports);
-        if (!done) take_error(reason, sizeof reason);
-        if (done) py.dec_ref(done);
-        if (module) py.dec_ref(module);
-        py.release(gil);
+    if (look_up() || !py.is_initialized()) {
+        write_text(error, size, NO_PACKAGE, filter, "this process runs no Python");
+        return -1;
     }
-    if (done) return 0;
-    /* attach says by itself, in a whole sentence, what does not fit. */
-    if (module) write_text(error, size, "%s", reason);
-    else
-        write_text(error, size,
-                   "%s: the Python package vs_vsr must be there for the plugin, got: %s. Run the script in a "
-                   "Python where vs-vsr is installed, and reinstall vs-vsr if it is.",
-                   filter, reason);
-    return -1;
+    int gil = py.ensure();
+    module = py.import("vs_vsr.bridge");
+    if (module) done = py.call_method(module, "attach", "K", (unsigned long long)(uintptr_t)exports);
+    if (!done) take_error(filter, module != NULL, error, size);
+    if (done) py.dec_ref(done);
+    if (module) py.dec_ref(module);
+    py.release(gil);
+    return done ? 0 : -1;
 }
 
 int python_is_up(void) { return py.is_initialized && py.is_initialized(); }

@@ -1,6 +1,5 @@
 #include "shares.h"
 #include "VSHelper4.h"
-#include "convert.h"
 
 #include <stdlib.h>
 
@@ -42,17 +41,22 @@ static const VSFrame *VS_CC original_frame(int n, int reason, void *instance, vo
                                            VSFrameContext *context, VSCore *core, const VSAPI *vsapi) {
     const Originals *d = instance;
     (void)frame_data;
-    int original = n % d->rate == 0, from = original ? n / d->rate : n;
-    VSNode *node = original ? d->source : d->made;
-    if (reason == arInitial) vsapi->requestFrameFilter(from, node, context);
+    int original = n % d->rate == 0;
+    if (reason == arInitial) {
+        vsapi->requestFrameFilter(n, d->made, context);
+        if (original) vsapi->requestFrameFilter(n / d->rate, d->source, context);
+    }
     if (reason != arAllFramesReady) return NULL;
-    const VSFrame *frame = vsapi->getFrameFilter(from, node, context);
-    if (!original) return frame;
-    VSFrame *own = vsapi->copyFrame(frame, core);
-    vsapi->freeFrame(frame);
-    VSMap *props = vsapi->getFramePropertiesRW(own);
-    convert_forget(props, vsapi);
-    take_share(props, n, d->rate, vsapi);
+    const VSFrame *made = vsapi->getFrameFilter(n, d->made, context);
+    if (!original) return made;
+    const VSFrame *source = vsapi->getFrameFilter(n / d->rate, d->source, context);
+    const VSVideoFormat *format = vsapi->getVideoFrameFormat(source);
+    const VSFrame *pictures[] = {source, source, source};
+    const int planes[] = {0, 1, 2};
+    VSFrame *own = vsapi->newVideoFrame2(format, vsapi->getFrameWidth(source, 0), vsapi->getFrameHeight(source, 0),
+                                         pictures, planes, made, core);
+    vsapi->freeFrame(source);
+    vsapi->freeFrame(made);
     return own;
 }
 

@@ -20,9 +20,12 @@
 /* What full-size pictures may take in a cache that the core does not shrink. */
 static const int64_t CACHE_BYTES = (int64_t)2 << 30;
 /* Carriers kept: enough for a reader that looks back over so many frames, and for reading at a few
- * places side by side. More would only hold memory. */
+ * places side by side; small ones at more places. More would only hold memory, which must not grow
+ * with the clip. */
 enum { FRAMES_BACK = 32, FEWEST_CARRIERS = 2, USUAL_CARRIERS = 4 };
-static const char *const FRAMES = "frames";
+static const int64_t SMALL_BYTES = (int64_t)128 << 20;
+/* Properties of a carrier: its output frames, and the generation they are of. */
+static const char *const FRAMES = "frames", *const GENERATION = "generation";
 static const char *const NO_MEMORY =
     "%s: memory must be there for the filter, got none. Close other programs, or use a smaller chunk.";
 
@@ -81,6 +84,7 @@ typedef struct {
     int pending;         /* frames asked for early that have not come */
     const VSFrame *held; /* the carrier being handed out, which no flush of the core's caches takes */
     int held_chunk;
+    int64_t generation; /* how often pictures made before have become stale */
 } Shared;
 
 typedef struct {
@@ -134,6 +138,13 @@ static void hold(Shared *shared, const VSFrame *carrier, int chunk, const VSAPI 
     shared->held_chunk = chunk;
     mutex_unlock(&shared->lock);
     vsapi->freeFrame(before);
+}
+
+static int64_t generation(Shared *shared, int more) {
+    mutex_lock(&shared->lock);
+    int64_t now = shared->generation += more;
+    mutex_unlock(&shared->lock);
+    return now;
 }
 
 typedef struct {
@@ -237,6 +248,7 @@ static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, VSFr
         answered = done || *error;
         /* Ours, and those of the filters after it: a frame has one answer. */
         if (done && job.stale) {
+            generation(d->shared, 1);
             hold(d->shared, NULL, 0, vsapi);
             vsapi->clearCoreCaches(core);
         }
@@ -271,6 +283,7 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
     VSFrame *carrier = vsapi->newVideoFrame(&gray, 1, 1, NULL, core);
     VSMap *props = vsapi->getFramePropertiesRW(carrier);
     for (int i = 0; i < count; i++) vsapi->mapConsumeFrame(props, FRAMES, out[i], maAppend);
+    vsapi->mapSetInt(props, GENERATION, generation(d->shared, 0), maReplace);
     free(out);
     return carrier;
 }
@@ -371,7 +384,7 @@ static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
 
 typedef struct {
     VSNode *chunks;
-    int chunk;
+    int chunk, frames;
     Shared *shared;
 } Handout;
 
@@ -389,11 +402,21 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
         if (!carrier) vsapi->requestFrameFilter(chunk, d->chunks, context);
     } else if (reason == arAllFramesReady) {
         carrier = vsapi->getFrameFilter(chunk, d->chunks, context);
+        const VSMap *props = vsapi->getFramePropertiesRO(carrier);
+        if (vsapi->mapGetInt(props, GENERATION, 0, NULL) != generation(d->shared, 0)) {
+            /* It became stale on its way here. */
+            vsapi->freeFrame(carrier);
+            vsapi->releaseFrameEarly(d->chunks, chunk, context);
+            vsapi->requestFrameFilter(chunk, d->chunks, context);
+            return NULL;
+        }
         hold(d->shared, vsapi->addFrameRef(carrier), chunk, vsapi);
     }
     if (!carrier) return NULL;
     const VSFrame *frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
     vsapi->freeFrame(carrier);
+    /* In order, this one was the last: a clip that is read to its end holds no chunk of its own. */
+    if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) hold(d->shared, NULL, 0, vsapi);
     return frame;
 }
 
@@ -509,6 +532,8 @@ static VSNode *chunk_node(const Filter *filter, const VsrCallbacks *python, VSNo
                                              &dependency, 1, d, core);
     int carriers = FRAMES_BACK / spec->chunk + 2; /* those frames lie across borders */
     if (carriers < USUAL_CARRIERS) carriers = USUAL_CARRIERS;
+    int64_t small = SMALL_BYTES / frame_bytes(out) / spec->chunk;
+    if (carriers < small) carriers = (int)small;
     int64_t fitting = cache_bytes(core, vsapi) / frame_bytes(out) / spec->chunk;
     if (carriers > fitting) carriers = (int)fitting;
     vsapi->setCacheMode(node, cmForceEnable);
@@ -525,7 +550,7 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, 
         vsapi->freeNode(chunks);
         return NULL;
     }
-    *d = (Handout){chunks, chunk, share(shared)};
+    *d = (Handout){chunks, chunk, info->numFrames, share(shared)};
     VSFilterDependency dependency = {chunks, rpGeneral};
     VSNode *node = vsapi->createVideoFilter2("Vsr", info, handout_frame, handout_free, fmParallel, &dependency, 1,
                                              d, core);
@@ -551,8 +576,8 @@ static VSNode *build(const Filter *filter, const VsrCallbacks *python, VSNode *c
                                                 own.format.bitsPerSample, own.format.subSamplingW,
                                                 own.format.subSamplingH, core);
     int convert = format != (uint32_t)spec->work_format;
-    VSNode *source = convert_in(filter->name, clip, spec->matrix, convert, core, vsapi);
-    VSNode *in = source ? vsapi->addNodeRef(source) : NULL, *chunks = NULL, *node = NULL;
+    VSNode *originals = spec->rate > 1 ? vsapi->addNodeRef(clip) : NULL;
+    VSNode *in = convert_in(filter->name, clip, spec->matrix, convert, core, vsapi), *chunks = NULL, *node = NULL;
     VSVideoInfo out;
     if (in && convert) {
         char reason[VSR_TEXT / 2];
@@ -580,9 +605,9 @@ static VSNode *build(const Filter *filter, const VsrCallbacks *python, VSNode *c
         vsapi->freeNode(in);
         forget(python, instance);
     }
-    if (node && convert) node = convert_back(node, format, core, vsapi);
-    if (node && spec->rate > 1) node = keep_originals(vsapi->addNodeRef(source), node, spec->rate, core, vsapi);
-    vsapi->freeNode(source);
+    if (node && convert) node = convert_back(filter->name, node, format, core, vsapi);
+    if (node && originals) return keep_originals(originals, node, spec->rate, core, vsapi);
+    vsapi->freeNode(originals);
     return node;
 }
 

@@ -63,12 +63,16 @@ def test_the_fewest_frames_say_what_they_take() -> None:
 
 
 def test_what_the_machine_cannot_hold_is_refused_but_in_tiles() -> None:
-    message = "BasicVSRPP: tile must be such that chunks of 15 fit in 32 GiB (127 here), got"
+    message = (
+        "BasicVSRPP: tile must be such that chunks of 15 fit in 32.0 GiB (127.9 GiB here), got"
+    )
     with pytest.raises(ArgumentError, match=re.escape(message)):
         planned(1920, 1080, 500)
     assert planned(1920, 1080, 500, tile=256).plan.chunk == 15
     # Of pictures that large no tile makes less.
-    message = "BasicVSRPP: clip must be such that chunks of 15 fit in 32 GiB (647 here), got"
+    message = (
+        "BasicVSRPP: clip must be such that chunks of 15 fit in 32.0 GiB (647.2 GiB here), got"
+    )
     with pytest.raises(ArgumentError, match=re.escape(message)):
         planned(10000, 8000, 500, tile=256)
 
@@ -84,7 +88,9 @@ def test_three_chunks_must_fit(chunk: int, fits: bool) -> None:
     if fits:
         assert streaming(BasicVSR(8, 1), read, options, info).plan.chunk == chunk
         return
-    message = "BasicVSR: chunk must be so low that three chunks fit in 32 GiB (32 here), got 31."
+    message = (
+        "BasicVSR: chunk must be so low that three chunks fit in 32.0 GiB (32.9 GiB here), got 31."
+    )
     with pytest.raises(ArgumentError, match=re.escape(message)):
         streaming(BasicVSR(8, 1), read, options, info)
 
@@ -120,5 +126,21 @@ def test_the_limits_of_control_groups(
     assert list(streams._control_group_limits(own, tmp_path / "root")) == want
 
 
-def test_a_machine_without_control_groups(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_no_limit(tmp_path: Path) -> None:
     assert list(streams._control_group_limits(tmp_path / "none", tmp_path)) == []
+    # A folder in place of a file cannot be read either.
+    (tmp_path / "memory.max").mkdir()
+    (tmp_path / "cgroup").write_text("0::/\n")
+    assert list(streams._control_group_limits(tmp_path / "cgroup", tmp_path)) == []
+    assert list(streams._control_group_limits(tmp_path, tmp_path)) == []
+
+
+@pytest.mark.parametrize(("limits", "gib"), [((), 64), ((8 << 30, 4 << 30), 4)])
+def test_the_memory_is_the_least_of_all(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, ...], gib: int
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(streams, "_control_group_limits", lambda: iter(limits))
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (64 << 30) // 4096}
+    monkeypatch.setattr(streams.os, "sysconf", sizes.__getitem__)
+    assert streams._memory_bytes() == gib << 30

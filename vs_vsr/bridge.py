@@ -190,7 +190,8 @@ class _Callbacks(c.Structure):
 class _Exports(c.Structure):
     _fields_ = (
         ("abi", c.c_int32),
-        ("set_callbacks", c.CFUNCTYPE(c.c_int32, c.POINTER(_Callbacks))),
+        # By address: a module that is loaded anew in another thread has a class of its own.
+        ("set_callbacks", c.CFUNCTYPE(c.c_int32, c.c_void_p)),
         ("log", c.CFUNCTYPE(None, c.c_void_p, c.c_char_p)),
     )
 
@@ -209,7 +210,7 @@ def attach(address: int) -> None:
     global _log
     exports = _Exports.from_address(address)
     # Asked first: of a struct of another version nothing after the number can be trusted.
-    if exports.abi != ABI or exports.set_callbacks(c.byref(_callbacks)):
+    if exports.abi != ABI or exports.set_callbacks(c.addressof(_callbacks)):
         raise BridgeError(
             f"bridge: the compiled plugin must have ABI {ABI}, got {exports.abi}. Reinstall vs-vsr."
         )

@@ -36,8 +36,9 @@ _built: dict[tuple[object, ...], nn.Module] = {}
 _build_lock = threading.Lock()
 # One thread works on each device, one chunk after another, whichever clip or core they are for. Two
 # at once would fight for cores and memory; and the frame server's threads, each with an OpenMP team
-# and a heap of its own, would take more of both (measured: docs/measurements.md).
-_threads: dict[torch.device, ThreadPoolExecutor] = {}
+# and a heap of its own, would take more of both (measured: docs/measurements.md). A module that is
+# loaded anew keeps the thread.
+_threads: dict[torch.device, ThreadPoolExecutor] = globals().get("_threads", {})
 
 # A chunk that takes longer is told of: until it is done nothing else shows that there is progress.
 _SLOW_S = 10.0
@@ -93,6 +94,8 @@ class StreamWorker:
         self._function = function
         self._runner = runner
         self._device = device
+        # Whether pictures made so far are stale, which nobody has been told.
+        self._stale = False
         with _build_lock:
             if device not in _threads:
                 thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
@@ -120,24 +123,33 @@ class StreamWorker:
             # Whatever happens here, the frames are in use until then.
             wait([future])
         hint = "Use a smaller chunk, or tile=256."
-        with _memory_errors(self._function, self._device, "a chunk", hint):
-            return future.result()
+        try:
+            with _memory_errors(self._function, self._device, "a chunk", hint):
+                future.result()
+        finally:
+            # An exception holds this frame, and `future` the exception: the memory of a step that
+            # failed would stay until the garbage is collected.
+            del future
+        stale, self._stale = self._stale, False
+        return stale
 
-    def _run(self, job: Job) -> bool:
+    def _run(self, job: Job) -> None:
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
         frames = [host.upload(frame.planes, self._device) for frame in job.inputs]
         planes = [frame.planes for frame in job.outputs]
         with host.writing(planes, self._device) as out:
-            stale = self._runner.run(job.step, frames, marks, out)
+            # Told once the job is done, also where its own end fails.
+            self._stale |= self._runner.run(job.step, frames, marks, out)
         del frames, out
         host.give_back()
-        return stale
 
     def ended(self, chunk: int, missing: Step | None) -> None:
         """A request for `chunk` is over; `missing` is what the source could not give for it."""
-        if missing is not None:
-            self._runner.failed(missing)
-        self._runner.ended(chunk)
+        try:
+            if missing is not None:
+                self._runner.failed(missing)
+        finally:
+            self._runner.ended(chunk)
 
 
 @contextmanager
@@ -156,9 +168,10 @@ def _memory_errors(function: str, device: torch.device, what: str, what_now: str
             raise
         asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(e), re.IGNORECASE)
         got = f"none for {asked[1]} more" if asked else "none"
+        # Not from its traceback, whose frames hold the very memory that is wanting.
         raise DeviceError(
             f"{function}: device must have the memory for {what}, got {got} on {device}. {what_now}"
-        ) from e
+        ) from e.with_traceback(None)
 
 
 def _model(read: Reader, options: Options) -> nn.Module:

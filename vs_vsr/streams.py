@@ -228,10 +228,9 @@ def _chunk(
 
     if read.given("chunk"):
         if held(chunk) > there:
-            needed = held(chunk) >> 30
-            rule = f"at least 1 for a clip whose pictures take {needed} GiB of {there >> 30}"
+            rule = f"at least 1 for a clip whose pictures take {_gib(held(chunk))} of {_gib(there)}"
             if chunk:
-                rule = f"so low that three chunks fit in {there >> 30} GiB ({needed} here)"
+                rule = f"so low that three chunks fit in {_gib(there)} ({_gib(held(chunk))} here)"
             raise read.error("chunk", rule, chunk, "Leave it out to stream the clip.")
         return chunk, ""
     most = min(_CHUNK_BYTES, there // 4)
@@ -242,25 +241,29 @@ def _chunk(
     if computed(chunk) <= most:
         return chunk, message + (
             f"as each holds {picture_bytes + feature_bytes >> 20} MiB and they should stay under "
-            f"{most / 2**30:.1f} GiB."
+            f"{_gib(most)}."
         )
     if held(chunk) > there:
-        needed = held(chunk) >> 30
-        rule = f"such that chunks of {chunk} fit in {there >> 30} GiB ({needed} here)"
+        rule = f"such that chunks of {chunk} fit in {_gib(there)} ({_gib(held(chunk))} here)"
         if around and not read.given("tile"):
             raise read.error("tile", rule, 0, "Use tile=256.")
         raise read.error("clip", rule, f"{clip.width}x{clip.height}", "Filter it in parts.")
     return chunk, message + (
-        f"the fewest it goes down to by itself, and holds {computed(chunk) / 2**30:.1f} GiB. "
+        f"the fewest it goes down to by itself, and holds {_gib(computed(chunk))}. "
         "Name a tile or a smaller chunk for less."
     )
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
 
 
 def _memory_bytes() -> int:
     """Memory of the machine, or of the container; without limit where the system does not tell."""
     if not hasattr(os, "sysconf"):
         return sys.maxsize
-    return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_control_group_limits())
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min((machine, *_control_group_limits()))
 
 
 def _control_group_limits(
@@ -275,8 +278,7 @@ def _control_group_limits(
         own: Lines "ID:CONTROLLERS:PATH" (cgroups(7)).
         root: Where the groups are mounted.
     """
-    lines = own.read_text().splitlines() if own.is_file() else []
-    for line in lines:
+    for line in _text(own).splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
             groups, name = root, "memory.max"
@@ -286,8 +288,15 @@ def _control_group_limits(
             continue
         group = groups / path.lstrip("/")
         while group.is_relative_to(groups):
-            limit = group / name
-            text = limit.read_text().strip() if limit.is_file() else ""
-            if text.isdecimal():
-                yield int(text)
+            limit = _text(group / name).strip()
+            if limit.isdecimal():
+                yield int(limit)
             group = group.parent
+
+
+def _text(path: Path) -> str:
+    """What a file says; nothing where there is none, or none that may be read."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -107,6 +107,30 @@ def test_a_text_that_cannot_be_passed_on_as_it_is(text: str, message: str) -> No
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("where", "what", "message"),
+    [
+        ("attach", "KeyboardInterrupt", "creating the filter was interrupted. Create it again."),
+        ("attach", "OSError('no')", "<class 'OSError'>: no"),
+        ("import", "KeyboardInterrupt", "creating the filter was interrupted. Create it again."),
+    ],
+)
+def test_a_package_that_fails_when_the_plugin_asks_for_it(
+    where: str, what: str, message: str
+) -> None:
+    failing = {
+        "attach": "from vs_vsr import bridge\nbridge.attach = fail\n",
+        "import": "import builtins\nbuiltins.__import__ = fail\n",
+    }
+    done = python(
+        f"def fail(*a, **k): raise {what}\n"
+        "core.std.BlankClip\nclip = core.std.BlankClip(format=vs.RGBS, width=8, height=8)\n"
+        f"make = core.vsr.BasicVSR\n{failing[where]}"
+        "try: make(clip)\nexcept vs.Error as e: print(e)\n"
+    )
+    assert done.stdout == f"BasicVSR: {message}\n", done.stderr
+
+
 def test_a_package_that_fails_with_such_a_text() -> None:
     # Cut at 512 bytes, in the middle of a character of three.
     done = python(
@@ -239,7 +263,7 @@ def test_memory_that_is_not_there(tmp_path: Path, format: str) -> None:
     subprocess.run(command, check=True)
     answers = []
     # Until there are no more allocations to fail.
-    for number in range(1, 60):
+    for number in range(60):
         done = subprocess.run(
             [sys.executable, "-c", HEAD + SMALL.format(format=format)],
             capture_output=True,

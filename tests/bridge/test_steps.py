@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import ModuleType
@@ -246,8 +247,16 @@ def test_a_chunk_that_is_being_handed_out_outlives_the_caches(
 
 
 def three_places(clip: vs.VideoNode) -> vs.VideoNode:
-    third = clip.num_frames // 3
-    return core.std.Interleave([clip[third * i : third * (i + 1)] for i in range(3)])
+    return places(3, clip)
+
+
+def five_places(clip: vs.VideoNode) -> vs.VideoNode:
+    return places(5, clip)
+
+
+def places(count: int, clip: vs.VideoNode) -> vs.VideoNode:
+    part = clip.num_frames // count
+    return core.std.Interleave([clip[part * i : part * (i + 1)] for i in range(count)])
 
 
 @pytest.mark.parametrize(
@@ -258,8 +267,9 @@ def three_places(clip: vs.VideoNode) -> vs.VideoNode:
         (1, 60, lambda clip: clip.std.AverageFrames([1] * 7)),
         (30, 360, three_places),
         (5, 180, three_places),
+        (30, 300, five_places),
     ],
-    ids=["25 of 10", "25 of 5", "7 of 1", "three places of 30", "three places of 5"],
+    ids=["25 of 10", "25 of 5", "7 of 1", "3 places of 30", "3 places of 5", "5 places of 30"],
 )
 @pytest.mark.parametrize("format", [vs.RGBS, vs.YUV444P16], ids=["rgb", "yuv"])
 def test_who_looks_at_many_frames_has_each_chunk_computed_once(
@@ -275,6 +285,51 @@ def test_who_looks_at_many_frames_has_each_chunk_computed_once(
         pass
     (worker,) = stand_in.workers
     assert sorted(renders(worker)) == list(range(length // chunk))
+
+
+@pytest.mark.parametrize("format", [vs.RGBS, vs.YUV444P16], ids=["rgb", "yuv"])
+def test_pictures_that_become_stale_on_their_way(
+    stand_in: ModuleType, monkeypatch: pytest.MonkeyPatch, format: int
+) -> None:
+    """Chunk 3 is made without chunk 2, which comes after all before chunk 3 is handed out."""
+    asked = threading.Event()
+    recovered = threading.Event()
+
+    def run(self: Any, job: Any) -> bool:
+        if job.step.chunk == 3 and not recovered.is_set():
+            # Not before chunk 2 has all its frames: its turn is next, as it was asked for first.
+            asked.wait(10)
+            time.sleep(0.3)
+        for frame in job.outputs:
+            for plane in frame.planes:
+                plane[:] = 0.5 if recovered.is_set() else 0.25
+        stale = job.step.chunk == 2 and not recovered.is_set()
+        if stale:
+            recovered.set()
+        return stale
+
+    monkeypatch.setattr(stand_in.Worker, "run", run)
+    monkeypatch.setattr(stand_in.Worker, "next", lambda self, k, initial: self.plan.render(k))
+    blank = core.std.BlankClip(format=format, width=8, height=8, length=16)
+
+    def wait(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        if n == 11:
+            time.sleep(0.2)
+            asked.set()
+        return f
+
+    before, core.num_threads = core.num_threads, 2
+    try:
+        out = core.vsr.BasicVSR(blank.std.ModifyFrame(blank, wait), lookahead=0)
+        futures = [out.get_frame_async(n) for n in (8, 12)]
+        for future in futures:
+            future.result(30)
+        assert recovered.is_set()
+        want = np.asarray(out.get_frame(0)[0])[0, 0]
+        for n in (13, 12, 14):
+            assert np.asarray(out.get_frame(n)[0])[0, 0] == want
+    finally:
+        core.num_threads = before
 
 
 def test_rgb_output_is_cached_where_a_filter_looks_around(stand_in: ModuleType) -> None:
@@ -303,6 +358,6 @@ def test_the_pictures_kept_are_those_of_few_chunks(stand_in: ModuleType, chunk: 
         peak = max(core.used_cache_size - empty for _ in frames)
     finally:
         core.num_threads = before
-    # Those that a filter after it may look back at, with the borders of their chunks; the chunk in
+    # The 128 MiB that are kept of small pictures, of 300; the chunk being handed out and the one in
     # the making; and those on their way back, of a quarter of the size.
-    assert peak < (32 + 2 * chunk + 2 * chunk + 8) * 3 * 4 * 256 * 256
+    assert peak < (128 << 20) + (2 * chunk + 8) * 3 * 4 * 256 * 256

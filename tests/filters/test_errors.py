@@ -1,9 +1,11 @@
 """Bad input: each case one sentence that names argument, rule and value; then all still works."""
 
+import gc
 import os
 import re
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +109,26 @@ def test_a_device_without_the_memory(weights: str, monkeypatch: pytest.MonkeyPat
         clip.get_frame(0)
     monkeypatch.undo()
     clip.get_frame(0)
+
+
+def test_a_step_that_fails_lets_go_of_its_memory(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def full(self: Runner, step: object, frames: list[torch.Tensor], *_: object) -> bool:
+        seen.append(weakref.ref(frames[0]))
+        raise torch.OutOfMemoryError(GPU)
+
+    clip = core.vsr.BasicVSR(blank(), weights=weights, device="cpu")
+    monkeypatch.setattr(Runner, "run", full)
+    gc.disable()
+    try:
+        with pytest.raises(vs.Error, match="the memory for a chunk"):
+            clip.get_frame(0)
+        assert [frame() for frame in seen] == [None]
+    finally:
+        gc.enable()
 
 
 NO_MEMORY = """

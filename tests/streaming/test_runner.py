@@ -172,6 +172,19 @@ def test_after_a_chunk_the_source_could_not_give_the_next_starts_cold() -> None:
     assert torch.equal(render(runner, PLAN, frames, 3), want[12:16])
 
 
+def test_a_preroll_that_comes_after_all() -> None:
+    plan = Plan(frames=24, chunk=4, lookahead=1, segment=8, preroll=3)
+    frames = drifting(plan.frames, *SIZE)
+    runner = make_runner(plan)
+    want = render(make_runner(plan), plan, frames, 3)
+    runner.failed(plan.render(2))
+    render(runner, plan, frames, 2)
+    assert not torch.equal(render(runner, plan, frames, 3), want)
+    # The frames before the segment come: what began without them is made again.
+    render(runner, plan, frames, 1)
+    assert torch.equal(render(runner, plan, frames, 3), want)
+
+
 class _Counting:
     """A network of which only the steps matter: its state is the number of frames it has seen."""
 

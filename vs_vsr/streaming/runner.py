@@ -197,16 +197,20 @@ class Runner:
 
     def _mend(self, chunk: int) -> bool:
         """Frames that could not be had came after all: what was made without them is stale."""
-        came = [k for k in self._no_preroll if self._has_preroll(k)]
-        self._no_preroll.difference_update(came)
-        if chunk in self._broken:
+        starts = [k for k in self._no_preroll if self._has_preroll(k)]
+        for start in starts:
+            self._no_preroll.discard(start)
+            self._drop_after(start, start + 1)
+        was_broken = chunk in self._broken
+        if was_broken:
             self._broken.discard(chunk)
-            came.append(chunk)
-        for k in came:
-            # The state at a chunk's start is of the chunk before it.
-            reached = self._plan.reached(k)
-            self._states.drop(range(reached.start + 1, reached.stop + 1))
-        return bool(came)
+            # The state after it is new.
+            self._drop_after(chunk, chunk + 2)
+        return was_broken or bool(starts)
+
+    def _drop_after(self, chunk: int, first: int) -> None:
+        """Forget the states from the start of `first` on that `chunk` reaches."""
+        self._states.drop(range(first, self._plan.reached(chunk).stop + 1))
 
 
 def _zeros(planes: Planes) -> Planes:

@@ -56,10 +56,9 @@ class StateCache:
         self._entries.move_to_end(chunk)
 
     def trim(self, needed: Container[int]) -> None:
-        """Come down to as many entries as are kept, by dropping some that are not `needed`."""
-        excess = len(self._entries) - self._kept
+        """Beside those that are `needed`, come down to as many entries as are kept."""
         spare = [chunk for chunk in tuple(self._entries) if chunk not in needed]
-        for chunk in spare[: max(excess, 0)]:
+        for chunk in spare[: max(len(spare) - self._kept, 0)]:
             self._entries.pop(chunk, None)
 
     def drop(self, chunks: range) -> None:
