@@ -334,7 +334,8 @@ def _moving(bad: set[int], format: int) -> vs.VideoNode:
 
 @pytest.mark.parametrize("format", [vs.RGBS, vs.YUV444P16], ids=["rgb", "yuv"])
 def test_a_frame_has_one_answer_once_the_source_has_recovered(weights: str, format: int) -> None:
-    options = {"weights": weights, "chunk": 4, "lookahead": 1, "segment": 24, "precision": "fp32"}
+    options = {"weights": weights, "chunk": 4, "lookahead": 1, "segment": 24, "scenes": "off"}
+    options |= {"precision": "fp32"}
     bad: set[int] = set()
     clip = core.vsr.BasicVSR(_moving(bad, format), **options)
 

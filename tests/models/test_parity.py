@@ -19,6 +19,9 @@ OPTIONS = {
 }
 
 
+NETWORKS = ("BasicVSR", "IconVSR", "EDVR", "RealBasicVSR", "BasicVSRPP", "VRT")
+
+
 def run(meta: dict[str, Any], checkpoint: Path, x: Tensor) -> Tensor:
     given = {o: meta["constructor"][c] for c, o in OPTIONS.items() if c in meta["constructor"]}
     model = load_model(checkpoint, **given)
@@ -36,6 +39,8 @@ def test_every_case(shared: Path) -> None:
     found = sorted((shared / "parity").glob("*/meta.json"))
     for meta_file in found:
         meta = json.loads(meta_file.read_text())
+        if not meta["reference_class"].startswith(NETWORKS):
+            continue  # of a network that is not here
         with np.load(meta_file.with_name("io.npz")) as dump:
             x, want = torch.from_numpy(dump["input"]), dump["output"]
         got = run(meta, meta_file.with_name("checkpoint.pth"), x).numpy()

@@ -179,6 +179,9 @@ class WindowAttention(nn.Module):
 
 def _relative_places(window: Size) -> Tensor:
     """For tokens i and j of a window the row of the table for the way from j to i, (N, N)."""
+    table = torch.empty(prod(window), prod(window), dtype=torch.int64)
+    if table.is_meta:
+        return table  # only its shape counts, and arithmetic on it would import torch._dynamo
     axes = [torch.arange(n) for n in window]
     places = torch.stack([a.flatten() for a in torch.meshgrid(*axes, indexing="ij")])  # (3, N)
     ways = places[:, :, None] - places[:, None, :]
@@ -190,6 +193,9 @@ def _relative_places(window: Size) -> Tensor:
 def _sine_positions(window: tuple[int, int], width: int) -> Tensor:
     """Sines and cosines of a token's row, then of its column, (1, N, width)."""
     count = width // 2
+    table = torch.empty(1, prod(window), 2 * count)
+    if table.is_meta:
+        return table  # as above
     rates = 10000.0 ** (2 * (torch.arange(count) // 2) / count)
     waves = []
     for size in window:
