@@ -2,7 +2,6 @@
 
 import gc
 import sys
-import threading
 import time
 from collections.abc import Callable
 from types import ModuleType
@@ -292,42 +291,44 @@ def test_pictures_that_become_stale_on_their_way(
     stand_in: ModuleType, monkeypatch: pytest.MonkeyPatch, format: int
 ) -> None:
     """Chunk 3 is made without chunk 2, which comes after all before chunk 3 is handed out."""
-    asked = threading.Event()
-    recovered = threading.Event()
+    done: list[int] = []
 
     def run(self: Any, job: Any) -> bool:
-        if job.step.chunk == 3 and not recovered.is_set():
-            # Not before chunk 2 has all its frames: its turn is next, as it was asked for first.
-            asked.wait(10)
-            time.sleep(0.3)
+        chunk, recovered = job.step.chunk, 2 in done
+        if chunk == 3 and not recovered:
+            # Meanwhile the frames of chunk 2 arrive: its turn is next, as it was asked for first.
+            time.sleep(0.5)
         for frame in job.outputs:
             for plane in frame.planes:
-                plane[:] = 0.5 if recovered.is_set() else 0.25
-        stale = job.step.chunk == 2 and not recovered.is_set()
-        if stale:
-            recovered.set()
-        return stale
+                plane[:] = 0.5 if recovered or chunk != 3 else 0.25
+        done.append(chunk)
+        return chunk == 2 and not recovered
 
     monkeypatch.setattr(stand_in.Worker, "run", run)
     monkeypatch.setattr(stand_in.Worker, "next", lambda self, k, initial: self.plan.render(k))
-    blank = core.std.BlankClip(format=format, width=8, height=8, length=16)
+    blank = core.std.BlankClip(format=format, width=8, height=8, length=40)
 
-    def wait(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        if n == 11:
-            time.sleep(0.2)
-            asked.set()
-        return f
+    def slow(seconds: float) -> vs.VideoNode:
+        def wait(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+            time.sleep(seconds)
+            return f
+
+        return blank[:1].std.ModifyFrame(blank[:1], wait)
 
     before, core.num_threads = core.num_threads, 2
     try:
-        out = core.vsr.BasicVSR(blank.std.ModifyFrame(blank, wait), lookahead=0)
-        futures = [out.get_frame_async(n) for n in (8, 12)]
+        source = core.std.Splice([blank[:9], slow(0.2), blank[:20], slow(1.0), blank[:9]])
+        out = core.vsr.BasicVSR(source, lookahead=0)
+        futures = []
+        # The last one keeps the second thread busy, so that nobody hands out chunk 3 at once.
+        for n in (8, 12, 30):
+            futures.append(out.get_frame_async(n))
+            time.sleep(0.05)
         for future in futures:
             future.result(30)
-        assert recovered.is_set()
+        assert done.index(3) < done.index(2)
         want = np.asarray(out.get_frame(0)[0])[0, 0]
-        for n in (13, 12, 14):
-            assert np.asarray(out.get_frame(n)[0])[0, 0] == want
+        assert [np.asarray(out.get_frame(n)[0])[0, 0] for n in (13, 14, 12)] == [want] * 3
     finally:
         core.num_threads = before
 
