@@ -125,7 +125,7 @@ def test_a_step_that_fails_lets_go_of_its_memory(
     monkeypatch.setattr(Runner, "run", full)
     gc.disable()
     try:
-        with pytest.raises(vs.Error, match="the memory for a chunk|ValueError: odd"):
+        with pytest.raises(vs.Error, match=r"the memory for a chunk|ValueError: odd"):
             clip.get_frame(0)
         assert [frame() for frame in seen] == [None]
     finally:
