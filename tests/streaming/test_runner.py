@@ -185,6 +185,21 @@ def test_a_preroll_that_comes_after_all() -> None:
     assert torch.equal(render(runner, plan, frames, 3), want)
 
 
+def test_a_preroll_over_several_chunks_comes_after_all() -> None:
+    plan = Plan(frames=16, chunk=2, lookahead=0, segment=8, preroll=5)
+    frames = drifting(plan.frames, *SIZE)
+    runner = make_runner(plan)
+    want = render(make_runner(plan), plan, frames, 5)
+    runner.failed(plan.render(4))
+    render(runner, plan, frames, 4)
+    # Frames 3 to 7 are looked back at: of chunks 1, 2 and 3.
+    for chunk in (1, 2):
+        render(runner, plan, frames, chunk)
+        assert not torch.equal(render(runner, plan, frames, 5), want)
+    render(runner, plan, frames, 3)
+    assert torch.equal(render(runner, plan, frames, 5), want)
+
+
 class _Counting:
     """A network of which only the steps matter: its state is the number of frames it has seen."""
 

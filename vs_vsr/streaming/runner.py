@@ -50,8 +50,9 @@ class Runner:
         self._states = StateCache(1 if plan.spares else None)
         # Chunks that the source could not give: what follows in the segment starts cold after them.
         self._broken: set[int] = set()
-        # Segment starts whose preroll may be what the source could not give.
-        self._no_preroll: set[int] = set()
+        # Segment starts whose preroll may be what the source could not give, each with the chunks
+        # before it whose part of that has not come yet.
+        self._no_preroll: dict[int, set[int]] = {}
         # What the source gave for the last step that was done.
         self._given = range(0)
         # Chunks that are asked for and not yet done.
@@ -124,9 +125,10 @@ class Runner:
         self._broken.add(step.chunk)
         if step.first == self._plan.output(step.chunk).start or self._has_preroll(step.chunk):
             # Frames before the chunk are not what is missing.
-            self._no_preroll.discard(step.chunk)
+            self._no_preroll.pop(step.chunk, None)
         else:
-            self._no_preroll.add(step.chunk)
+            first = self._plan.render(step.chunk).first // self._plan.chunk
+            self._no_preroll[step.chunk] = set(range(first, step.chunk))
 
     def _stretch(
         self,
@@ -192,15 +194,24 @@ class Runner:
 
     def _has_preroll(self, chunk: int) -> bool:
         """Whether the last step was given all that `chunk` looks back at."""
-        first, last = self._plan.render(chunk).first, self._plan.output(chunk).start
+        return self._was_given(self._plan.render(chunk).first, self._plan.output(chunk).start)
+
+    def _was_given(self, first: int, last: int) -> bool:
+        """Whether the last step was given the frames first..last (half open)."""
         return self._given.start <= first and last <= self._given.stop
 
     def _mend(self, chunk: int) -> bool:
         """Frames that could not be had came after all: what was made without them is stale."""
-        starts = [k for k in self._no_preroll if self._has_preroll(k)]
-        for start in starts:
-            self._no_preroll.discard(start)
-            self._drop_after(start, start + 1)
+        starts = []
+        for start, missing in tuple(self._no_preroll.items()):
+            first, length = self._plan.render(start).first, self._plan.chunk
+            missing -= {
+                k for k in missing if self._was_given(max(first, k * length), (k + 1) * length)
+            }
+            if not missing:
+                starts.append(start)
+                del self._no_preroll[start]
+                self._drop_after(start, start + 1)
         was_broken = chunk in self._broken
         if was_broken:
             self._broken.discard(chunk)
