@@ -65,6 +65,7 @@ class EDVRFeatures(nn.Module):
         self.conv_l3_1 = Conv(channels, channels, 3, _LEAKY, stride=2)
         self.conv_l3_2 = Conv(channels, channels, 3, _LEAKY)
         self.pcd_align = _PCDAlignment(channels, groups)
+        self.tsa = tsa
         self.fusion = _TSAFusion(channels, frames) if tsa else Conv(frames * channels, channels, 1)
 
     @property
@@ -92,10 +93,8 @@ class EDVRFeatures(nn.Module):
         """The centre's feature, (B, C, h, w), from the features of the window's frames."""
         centre = window[len(window) // 2]
         aligned = [self.pcd_align(neighbour, centre) for neighbour in window]
-        if isinstance(self.fusion, _TSAFusion):
-            out: Tensor = self.fusion(aligned)
-        else:
-            out = self.fusion(torch.cat(aligned, dim=1))
+        # Not by its class: a module that is loaded anew has another one, and networks live on.
+        out: Tensor = self.fusion(aligned if self.tsa else torch.cat(aligned, dim=1))
         return out
 
     def forward(self, frames: Tensor) -> Tensor:

@@ -255,7 +255,7 @@ class VRT(Network):
         x = F.leaky_relu(self.conv_before_upsample(x), 0.01)
         for conv in self.upsample:
             x = conv(x)
-            if isinstance(conv, _FrameConv) and conv.activation != "none":
+            if getattr(conv, "activation", "none") != "none":
                 # The shuffle comes before the activation in the paper's code: the same numbers.
                 x = F.pixel_shuffle(x, 2).contiguous(memory_format=torch.channels_last)
         return x
