@@ -1,6 +1,6 @@
 /* The VapourSynth side of vs_vsr: registers the filters, asks for frames, hands memory to Python.
  *
- *     clip -> VsrIn -> (resize) -> VsrChunk -> Vsr -> (VsrOut -> resize)
+ *     clip -> VsrIn -> (resize) -> VsrChunk -> Vsr -> (VsrOut -> resize) -> (VsrOriginals)
  *
  * Frame k of VsrChunk is a 1x1 carrier whose property holds the output frames of chunk k, so that the
  * core's own cache and scheduler see to it that each chunk is computed once. All policy (arguments,
@@ -129,14 +129,21 @@ static void release_shared(Shared *shared) {
     }
 }
 
-/* Holds `carrier`, or nothing, in place of what was held. Takes the reference. */
-static void hold(Shared *shared, const VSFrame *carrier, int chunk, const VSAPI *vsapi) {
+/* Holds `carrier`, or nothing, in place of what was held. Takes the reference. Returns 0, and holds
+ * what it did, where the carrier is of an older generation than the newest. */
+static int hold(Shared *shared, const VSFrame *carrier, int chunk, const VSAPI *vsapi) {
+    int64_t made = carrier ? vsapi->mapGetInt(vsapi->getFramePropertiesRO(carrier), GENERATION, 0, NULL) : 0;
     mutex_lock(&shared->lock);
-    const VSFrame *before = shared->held;
-    shared->held = carrier;
-    shared->held_chunk = chunk;
+    int fresh = !carrier || made == shared->generation;
+    const VSFrame *let_go = carrier;
+    if (fresh) {
+        let_go = shared->held;
+        shared->held = carrier;
+        shared->held_chunk = chunk;
+    }
     mutex_unlock(&shared->lock);
-    vsapi->freeFrame(before);
+    vsapi->freeFrame(let_go);
+    return fresh;
 }
 
 static int64_t generation(Shared *shared, int more) {
@@ -401,15 +408,13 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
         if (!carrier) vsapi->requestFrameFilter(chunk, d->chunks, context);
     } else if (reason == arAllFramesReady) {
         carrier = vsapi->getFrameFilter(chunk, d->chunks, context);
-        const VSMap *props = vsapi->getFramePropertiesRO(carrier);
-        if (vsapi->mapGetInt(props, GENERATION, 0, NULL) != generation(d->shared, 0)) {
+        if (!hold(d->shared, vsapi->addFrameRef(carrier), chunk, vsapi)) {
             /* It became stale on its way here. */
             vsapi->freeFrame(carrier);
             vsapi->releaseFrameEarly(d->chunks, chunk, context);
             vsapi->requestFrameFilter(chunk, d->chunks, context);
             return NULL;
         }
-        hold(d->shared, vsapi->addFrameRef(carrier), chunk, vsapi);
     }
     if (!carrier) return NULL;
     const VSFrame *frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
