@@ -19,10 +19,9 @@
 
 /* What full-size pictures may take in a cache that the core does not shrink. */
 static const int64_t CACHE_BYTES = (int64_t)2 << 30;
-/* Carriers kept: enough for a reader that looks back over so many frames, and small ones for reading
- * at many places side by side. More would only hold memory, which must not grow with the clip. */
+/* Carriers kept: enough for a reader that looks back over so many frames, or reads at three places,
+ * one of which crosses a border. More would only hold memory, which must not grow with the clip. */
 enum { FRAMES_BACK = 32, FEWEST_CARRIERS = 2 };
-static const int64_t SMALL_BYTES = (int64_t)128 << 20;
 /* Properties of a carrier: its output frames, and the generation they are of. */
 static const char *const FRAMES = "frames", *const GENERATION = "generation";
 static const char *const NO_MEMORY =
@@ -534,9 +533,7 @@ static VSNode *chunk_node(const Filter *filter, const VsrCallbacks *python, VSNo
     VSFilterDependency dependency = {in, rpGeneral};
     VSNode *node = vsapi->createVideoFilter2("VsrChunk", &carrier, chunk_frame, chunk_free, fmParallelRequests,
                                              &dependency, 1, d, core);
-    int carriers = FRAMES_BACK / spec->chunk + 2; /* those frames lie across borders */
-    int64_t small = SMALL_BYTES / frame_bytes(out) / spec->chunk;
-    if (carriers < small) carriers = (int)small;
+    int carriers = FRAMES_BACK / spec->chunk + 3;
     int64_t fitting = cache_bytes(core, vsapi) / frame_bytes(out) / spec->chunk;
     if (carriers > fitting) carriers = (int)fitting;
     vsapi->setCacheMode(node, cmForceEnable);

@@ -30,7 +30,7 @@ def test_memory_does_not_grow_with_the_clip(weights: Path, tmp_path: Path) -> No
     script.write_text(
         HEAD
         + "import sys\n"
-        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=96, height=64, length=2000)\n"
+        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=64, height=48, length=2000)\n"
         + f"clip = core.vsr.BasicVSR(clip[: int(sys.argv[1])], weights={str(weights)!r})\n"
         + "for frame in clip.frames(close=True): pass\n"
         + "peak = [x for x in open('/proc/self/status') if x.startswith('VmHWM')][0].split()[1]\n"
