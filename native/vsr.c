@@ -418,7 +418,7 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
     if (!carrier) return NULL;
     const VSFrame *frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
     vsapi->freeFrame(carrier);
-    /* In order, this one was the last: a clip that is read to its end holds no chunk of its own. */
+    /* Read in order, nothing of the chunk is left to hand out: a clip read to its end holds none. */
     if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) hold(d->shared, NULL, 0, vsapi);
     return frame;
 }

@@ -190,7 +190,7 @@ class _Callbacks(c.Structure):
 class _Exports(c.Structure):
     _fields_ = (
         ("abi", c.c_int32),
-        # By address: a module that is loaded anew in another thread has a class of its own.
+        # By address, as a reload in another thread makes another class of callbacks.
         ("set_callbacks", c.CFUNCTYPE(c.c_int32, c.c_void_p)),
         ("log", c.CFUNCTYPE(None, c.c_void_p, c.c_char_p)),
     )
@@ -223,7 +223,7 @@ def _report(error: int, function: str, e: BaseException) -> None:
         text = str(e)
     except Exception:
         text = ""
-    # By its name: a module that was loaded anew has a class of its own.
+    # Compared by name, as a reload makes another class.
     if not text or all(kind.__name__ != VsrError.__name__ for kind in type(e).__mro__):
         text = f"{function}: {type(e).__name__}: {text or 'no reason was given'}"
     data = text.replace("\0", "\\0").encode(errors="backslashreplace")

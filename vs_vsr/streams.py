@@ -86,7 +86,7 @@ def streaming(model: nn.Module, read: Reader, options: Options, clip: ClipInfo) 
     Raises:
         ArgumentError: An argument breaks its rule.
     """
-    # By the filter's name: a module that was loaded anew has classes of its own.
+    # Chosen by the filter's name, as a reload makes other classes.
     plan: Callable[..., Streaming] = _PLANS.get(read.function, _recurrent)
     return plan(model, read, options, clip)
 

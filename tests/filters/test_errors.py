@@ -341,7 +341,7 @@ def test_a_frame_has_one_answer_once_the_source_has_recovered(weights: str, form
     clip = core.vsr.BasicVSR(_moving(bad, format), **options)
 
     def pictures(clip: vs.VideoNode) -> list[bytes]:
-        # A filter after it has a cache of its own.
+        # The filter after it keeps a cache too.
         clip = clip.std.AverageFrames([1, 1, 1])
         return [b"".join(bytes(p) for p in clip.get_frame(n).readchunks()) for n in (13, 14)]
 

@@ -62,6 +62,6 @@ def test_one_file_by_several_names(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in ("net.pth", "./net.pth", "link.pth"):
         mean(name)
     assert len(filters._built) == kept
-    # A copy is a file of its own.
+    # A copy is another file.
     mean(shutil.copy2(path, tmp_path / "copy.pth"))
     assert len(filters._built) == kept + 1

@@ -30,14 +30,15 @@ def test_memory_does_not_grow_with_the_clip(weights: Path, tmp_path: Path) -> No
     script.write_text(
         HEAD
         + "import sys\n"
-        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=64, height=48, length=2000)\n"
+        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=96, height=64, length=2000)\n"
         + f"clip = core.vsr.BasicVSR(clip[: int(sys.argv[1])], weights={str(weights)!r})\n"
         + "for frame in clip.frames(close=True): pass\n"
         + "peak = [x for x in open('/proc/self/status') if x.startswith('VmHWM')][0].split()[1]\n"
         + "sys.stderr.write(peak)\n"
     )
-    short, long = (int(run(sys.executable, script, n).stderr.split()[-1]) for n in ("200", "2000"))
-    assert long < 1.05 * short
+    # After 400 frames all chunks that are kept have been there; after 200 they sometimes have not.
+    short, long = (int(run(sys.executable, script, n).stderr.split()[-1]) for n in ("400", "2000"))
+    assert long < 1.05 * short, f"{short} kB after 400 frames, {long} after 2000"
 
 
 def test_standard_output_is_the_video_and_nothing_else(weights: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class FileServer(ThreadingHTTPServer):
         self.sent_bytes = 0
 
     def secure(self, folder: Path) -> Path:
-        """Serve over https with a certificate of its own; returns that."""
+        """Serve over https with a certificate made for it; returns that."""
         key, certificate = folder / "key.pem", folder / "certificate.pem"
         options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
         subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
