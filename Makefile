@@ -47,7 +47,7 @@ env: $(VENV)/ready
 # A new plugin needs a new install; edits of Python do not.
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard native/*)
 	@command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || \
-	    { echo "make: a C compiler must be there to build the plugin (on Debian: apt install gcc)." >&2; exit 1; }
+	    { echo "make: no C compiler was found to build the plugin. Install one (on Debian: apt install gcc)." >&2; exit 1; }
 	python=$$(PYTHON="$(PYTHON)" sh .ci/find-python) && "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

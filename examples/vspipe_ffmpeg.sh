@@ -1,7 +1,7 @@
 #!/bin/sh
 # Upscale a file with BasicVSR and keep its sound, subtitles, times, pixel aspect and colours.
 #
-#   examples/vspipe_ffmpeg.sh in.mkv out.mkv [name=value …]     as in basicvsr.vpy
+#   examples/vspipe_ffmpeg.sh in.mkv out.mkv [name=value …]     as in upscale.vpy
 #
 # $FFMPEG names the ffmpeg to use, 5.1 or newer.
 set -eu
@@ -25,7 +25,7 @@ for argument; do
     set -- "$@" -a "$argument"
     shift
 done
-set -- -a "source=$source" -a "tell=$told" "$@" "$here/basicvsr.vpy" -
+set -- -a "source=$source" -a "tell=$told" "$@" "$here/upscale.vpy" -
 
 # A first reading of the script, without a frame: it checks the arguments, and says which container
 # vspipe must write and what ffmpeg must be told, as the pipe does not carry it.

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-/* Properties that carry what RGB frames cannot say through the network's side. */
+/* Properties that carry past the network what RGB frames cannot say. */
 static const char *const KEPT_MATRIX = "_VsrMatrix";
 static const char *const KEPT_RANGE = "_VsrRange";
 static const char *const KEPT_CHROMA = "_VsrChromaLocation";
@@ -28,26 +28,26 @@ typedef struct {
     int has_matrix; /* whether the clip is YUV or GRAY */
 } In;
 
-/* The matrix of a frame, or the clip's where it names none; -1 for RGB, which has none. */
+/* The matrix of a frame, or the clip's if the frame names none; -1 for RGB, which has none. */
 static int matrix_of(const In *in, const VSMap *props, const VSAPI *vsapi) {
     if (!in->has_matrix) return -1;
     int matrix = property(props, "_Matrix", MATRIX_UNSPECIFIED, vsapi);
-    int says = matrix != MATRIX_RGB && matrix != MATRIX_UNSPECIFIED && matrix != MATRIX_RESERVED;
-    return says ? matrix : in->matrix;
+    int is_named = matrix != MATRIX_RGB && matrix != MATRIX_UNSPECIFIED && matrix != MATRIX_RESERVED;
+    return is_named ? matrix : in->matrix;
 }
 
 static VSFrame *changed(const In *in, const VSFrame *frame, int matrix, VSCore *core, const VSAPI *vsapi) {
-    VSFrame *own = vsapi->copyFrame(frame, core);
-    VSMap *props = vsapi->getFramePropertiesRW(own);
-    /* The alpha plane is a frame of the old size. */
+    VSFrame *copy = vsapi->copyFrame(frame, core);
+    VSMap *props = vsapi->getFramePropertiesRW(copy);
+    /* The alpha plane is a frame that keeps the old size. */
     vsapi->mapDeleteKey(props, "_Alpha");
-    if (!in->comes_back) return own;
-    /* Integer RGB may come with the matrix of the YUV that it was; resize would refuse it. */
+    if (!in->comes_back) return copy;
+    /* Integer RGB may still name the matrix of the YUV it came from; resize would refuse that. */
     vsapi->mapSetInt(props, "_Matrix", matrix >= 0 ? matrix : MATRIX_RGB, maReplace);
     vsapi->mapSetInt(props, KEPT_MATRIX, matrix, maReplace);
     vsapi->mapSetInt(props, KEPT_RANGE, property(props, "_Range", -1, vsapi), maReplace);
     vsapi->mapSetInt(props, KEPT_CHROMA, property(props, "_ChromaLocation", -1, vsapi), maReplace);
-    return own;
+    return copy;
 }
 
 static const VSFrame *VS_CC in_frame(int n, int reason, void *instance, void **frame_data,
@@ -128,7 +128,7 @@ VSNode *convert_to(VSNode *clip, uint32_t format, int matrix, int range, int chr
 
 /* ---- back ---- */
 
-/* One way back for each combination that the frames bring; most clips bring one. */
+/* One way back for each combination of properties among the frames; most clips have one. */
 typedef struct Way {
     struct Way *next;
     int matrix, range, chroma;
@@ -156,14 +156,15 @@ static VSNode *way_back(Back *back, const VSMap *props, VSCore *core, const VSAP
                                   vsapi, error, size);
         way = node ? malloc(sizeof *way) : NULL;
         if (way) {
-            /* Nobody else asks it, and the pictures are large. */
+            /* Only VsrOut asks it for frames, and they are large. */
             vsapi->setCacheMode(node, cmForceDisable);
             *way = (Way){back->ways, matrix, range, chroma, node};
             back->ways = way;
         } else if (node) {
             vsapi->freeNode(node);
-            write_text(error, size, "%s: memory must be there for the conversion from RGB, got none. Close "
-                       "other programs.", back->filter);
+            write_text(error, size,
+                       "%s: no memory is left for the conversion from RGB. Close other programs.",
+                       back->filter);
         }
     }
     mutex_unlock(&back->lock);
@@ -188,17 +189,17 @@ static const VSFrame *VS_CC back_frame(int n, int reason, void *instance, void *
         vsapi->requestFrameFilter(n, node, context);
         return NULL;
     }
-    const VSFrame *done = vsapi->getFrameFilter(n, *frame_data, context);
-    VSFrame *own = vsapi->copyFrame(done, core);
-    vsapi->freeFrame(done);
-    VSMap *props = vsapi->getFramePropertiesRW(own);
+    const VSFrame *converted = vsapi->getFrameFilter(n, *frame_data, context);
+    VSFrame *copy = vsapi->copyFrame(converted, core);
+    vsapi->freeFrame(converted);
+    VSMap *props = vsapi->getFramePropertiesRW(copy);
     int chroma = property(props, KEPT_CHROMA, -1, vsapi);
-    /* resize drops it where no chroma is subsampled. */
+    /* resize drops it from formats without subsampled chroma. */
     if (!back->chroma_differs && chroma >= 0) vsapi->mapSetInt(props, "_ChromaLocation", chroma, maReplace);
     vsapi->mapDeleteKey(props, KEPT_MATRIX);
     vsapi->mapDeleteKey(props, KEPT_RANGE);
     vsapi->mapDeleteKey(props, KEPT_CHROMA);
-    return own;
+    return copy;
 }
 
 static void VS_CC back_free(void *instance, VSCore *core, const VSAPI *vsapi) {

@@ -1,7 +1,7 @@
 /* The two ends of a filter: the user's clip to RGB, and RGB back to the user's format.
  *
- * The core's resize does the conversions. These nodes see to it that it knows each frame's matrix,
- * and that range and chroma location come out as they went in. */
+ * The core's resize does the conversions. These nodes tell it each frame's matrix, and make sure that
+ * range and chroma location come out as they went in. */
 #ifndef VSR_CONVERT_H
 #define VSR_CONVERT_H
 
@@ -19,7 +19,7 @@ VSNode *convert_in(const char *filter, VSNode *clip, int matrix, int comes_back,
 VSNode *convert_to(VSNode *clip, uint32_t format, int matrix, int range, int chroma, VSCore *core,
                    const VSAPI *vsapi, char *error, size_t size);
 
-/* RGB back to `format`, as the properties remembered by convert_in say. Takes the reference; NULL
+/* RGB back to `format`, following the properties that convert_in remembered. Takes the reference; NULL
  * without memory. `filter` must be a literal. */
 VSNode *convert_back(const char *filter, VSNode *rgb, uint32_t format, VSCore *core, const VSAPI *vsapi);
 

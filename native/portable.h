@@ -1,4 +1,4 @@
-/* What the operating systems name differently. */
+/* What operating systems name differently. */
 #ifndef VSR_PORTABLE_H
 #define VSR_PORTABLE_H
 
@@ -23,7 +23,7 @@ static inline void mutex_unlock(Mutex *m) { pthread_mutex_unlock(m); }
 #endif
 
 /* Keeps this library loaded for good. A core unloads its plugins when it is freed, while Python may
- * still hold the addresses that it was given. */
+ * still hold the addresses it was given. */
 static inline void stay_loaded(void *inside) {
 #ifdef _WIN32
     HMODULE self;

@@ -1,3 +1,4 @@
+/* The handshake with vs_vsr.plugin.bridge, through functions looked up in the running process. */
 #include "python.h"
 #include "text.h"
 
@@ -16,8 +17,8 @@
 typedef struct PyObject PyObject;
 
 #define NO_PACKAGE                                                                                   \
-    "%s: the Python package vs_vsr must be there for the plugin, got: %s. Run the script in a "     \
-    "Python where vs-vsr is installed, and reinstall vs-vsr if it is."
+    "%s: the plugin cannot import the Python package vs_vsr: %s. Run the script in a Python where "  \
+    "vs-vsr is installed, and reinstall vs-vsr if it is."
 
 static struct {
     int (*is_initialized)(void);
@@ -35,7 +36,7 @@ static struct {
 
 #ifdef _WIN32
 static void *symbol(const char *name) {
-    /* python3.dll forwards the stable ABI; where it is absent, some module carries Python itself. */
+    /* python3.dll forwards the stable ABI. Without it, one of the loaded modules is Python itself. */
     HMODULE stable = GetModuleHandleW(L"python3.dll");
     if (stable) return (void *)GetProcAddress(stable, name);
     HMODULE modules[1024];
@@ -72,7 +73,7 @@ static int look_up(void) {
     return 0;
 }
 
-/* str(object) in UTF-8; what UTF-8 cannot say is written as an escape. Returns the bytes, or NULL. */
+/* str(object) as bytes of UTF-8, or NULL. Characters that UTF-8 cannot encode become escapes. */
 static PyObject *text_of(PyObject *object) {
     PyObject *text = object ? py.str(object) : NULL;
     PyObject *bytes = text ? py.encode(text, "utf-8", "backslashreplace") : NULL;
@@ -80,48 +81,49 @@ static PyObject *text_of(PyObject *object) {
     return bytes;
 }
 
-/* What went wrong in vs_vsr, as a sentence. `module`: whether it could be imported. */
-static void take_error(const char *filter, int module, char *error, size_t size) {
+/* Clears Python's exception and writes it as a sentence. `imported`: whether the bridge was imported. */
+static void take_error(const char *filter, int imported, char *error, size_t size) {
     PyObject *type = NULL, *value = NULL, *trace = NULL;
     py.fetch(&type, &value, &trace);
-    PyObject *kind = text_of(type), *text = text_of(value);
-    const char *name = kind ? py.bytes(kind) : NULL, *said = text ? py.bytes(text) : NULL;
+    PyObject *type_text = text_of(type), *value_text = text_of(value);
+    const char *name = type_text ? py.bytes(type_text) : NULL;
+    const char *message = value_text ? py.bytes(value_text) : NULL;
     char reason[512];
     if (!name) name = "an exception";
-    write_text(reason, sizeof reason, "%s", said && *said ? said : name);
+    write_text(reason, sizeof reason, "%s", message && *message ? message : name);
     if (strstr(name, "KeyboardInterrupt"))
         write_text(error, size, "%s: creating the filter was interrupted. Create it again.", filter);
-    else if (!module)
+    else if (!imported)
         write_text(error, size, NO_PACKAGE, filter, reason);
-    /* attach says by itself, in a whole sentence, what does not fit. */
+    /* What attach itself raises is a whole sentence already. */
     else if (strstr(name, "vs_vsr.errors."))
         write_text(error, size, "%s", reason);
     else
         write_text(error, size, "%s: %s: %s", filter, name, reason);
-    PyObject *owned[] = {kind, text, type, value, trace};
+    PyObject *owned[] = {type_text, value_text, type, value, trace};
     for (int i = 0; i < 5; i++)
         if (owned[i]) py.dec_ref(owned[i]);
-    /* Saying what an exception is may raise another one. */
-    PyObject *left[3] = {NULL, NULL, NULL};
-    py.fetch(&left[0], &left[1], &left[2]);
+    /* Putting an exception into words may raise another one. */
+    PyObject *raised[3] = {NULL, NULL, NULL};
+    py.fetch(&raised[0], &raised[1], &raised[2]);
     for (int i = 0; i < 3; i++)
-        if (left[i]) py.dec_ref(left[i]);
+        if (raised[i]) py.dec_ref(raised[i]);
 }
 
 int python_attach(const char *filter, const void *exports, char *error, size_t size) {
-    PyObject *module = NULL, *done = NULL;
+    PyObject *module = NULL, *result = NULL;
     if (look_up() || !py.is_initialized()) {
         write_text(error, size, NO_PACKAGE, filter, "this process runs no Python");
         return -1;
     }
     int gil = py.ensure();
-    module = py.import("vs_vsr.bridge");
-    if (module) done = py.call_method(module, "attach", "K", (unsigned long long)(uintptr_t)exports);
-    if (!done) take_error(filter, module != NULL, error, size);
-    if (done) py.dec_ref(done);
+    module = py.import("vs_vsr.plugin.bridge");
+    if (module) result = py.call_method(module, "attach", "K", (unsigned long long)(uintptr_t)exports);
+    if (!result) take_error(filter, module != NULL, error, size);
+    if (result) py.dec_ref(result);
     if (module) py.dec_ref(module);
     py.release(gil);
-    return done ? 0 : -1;
+    return result ? 0 : -1;
 }
 
 int python_is_up(void) { return py.is_initialized && py.is_initialized(); }

@@ -9,74 +9,76 @@ static int is_set(const VSMap *props, const char *key, const VSAPI *vsapi) {
     return !error && value != 0;
 }
 
-void take_share(VSMap *props, int n, int rate, const VSAPI *vsapi) {
-    int part = n % rate, no_number = 0, no_length = 0, no_time = 0;
-    if (rate == 1) return;
-    int64_t number = vsapi->mapGetInt(props, "_DurationNum", 0, &no_number);
-    int64_t length = vsapi->mapGetInt(props, "_DurationDen", 0, &no_length);
-    if (!no_number && !no_length && number > 0 && length > 0) {
-        vsh_reduceRational(&number, &length);
-        if (number % rate == 0) number /= rate;
-        else if (length <= INT64_MAX / rate) length *= rate;
-        else length = INT64_MAX; /* shorter cannot be said */
-        vsapi->mapSetInt(props, "_DurationNum", number, maReplace);
-        vsapi->mapSetInt(props, "_DurationDen", length, maReplace);
+void take_share(VSMap *props, int n, int frames_per_input, const VSAPI *vsapi) {
+    int part = n % frames_per_input, no_num = 0, no_den = 0, no_time = 0;
+    if (frames_per_input == 1) return;
+    int64_t num = vsapi->mapGetInt(props, "_DurationNum", 0, &no_num);
+    int64_t den = vsapi->mapGetInt(props, "_DurationDen", 0, &no_den);
+    if (!no_num && !no_den && num > 0 && den > 0) {
+        vsh_reduceRational(&num, &den);
+        if (num % frames_per_input == 0) num /= frames_per_input;
+        else if (den <= INT64_MAX / frames_per_input) den *= frames_per_input;
+        else den = INT64_MAX; /* no shorter duration fits the property */
+        vsapi->mapSetInt(props, "_DurationNum", num, maReplace);
+        vsapi->mapSetInt(props, "_DurationDen", den, maReplace);
         double time = vsapi->mapGetFloat(props, "_AbsoluteTime", 0, &no_time);
         if (!no_time)
-            vsapi->mapSetFloat(props, "_AbsoluteTime", time + (double)part * (double)number / (double)length,
+            vsapi->mapSetFloat(props, "_AbsoluteTime", time + (double)part * (double)num / (double)den,
                                maReplace);
     }
     if (part > 0 && is_set(props, "_SceneChangePrev", vsapi))
         vsapi->mapSetInt(props, "_SceneChangePrev", 0, maReplace);
-    if (part < rate - 1 && is_set(props, "_SceneChangeNext", vsapi))
+    if (part < frames_per_input - 1 && is_set(props, "_SceneChangeNext", vsapi))
         vsapi->mapSetInt(props, "_SceneChangeNext", 0, maReplace);
 }
 
 typedef struct {
-    VSNode *source, *made;
-    int rate;
+    VSNode *source, *interpolated;
+    int frames_per_input;
 } Originals;
 
 static const VSFrame *VS_CC original_frame(int n, int reason, void *instance, void **frame_data,
                                            VSFrameContext *context, VSCore *core, const VSAPI *vsapi) {
     const Originals *d = instance;
     (void)frame_data;
-    int original = n % d->rate == 0;
+    int original = n % d->frames_per_input == 0;
     if (reason == arInitial) {
-        vsapi->requestFrameFilter(n, d->made, context);
-        if (original) vsapi->requestFrameFilter(n / d->rate, d->source, context);
+        vsapi->requestFrameFilter(n, d->interpolated, context);
+        if (original) vsapi->requestFrameFilter(n / d->frames_per_input, d->source, context);
     }
     if (reason != arAllFramesReady) return NULL;
-    const VSFrame *made = vsapi->getFrameFilter(n, d->made, context);
-    if (!original) return made;
-    const VSFrame *source = vsapi->getFrameFilter(n / d->rate, d->source, context);
+    const VSFrame *interpolated = vsapi->getFrameFilter(n, d->interpolated, context);
+    if (!original) return interpolated;
+    const VSFrame *source = vsapi->getFrameFilter(n / d->frames_per_input, d->source, context);
     const VSVideoFormat *format = vsapi->getVideoFrameFormat(source);
     const VSFrame *pictures[] = {source, source, source};
     const int planes[] = {0, 1, 2};
-    VSFrame *own = vsapi->newVideoFrame2(format, vsapi->getFrameWidth(source, 0), vsapi->getFrameHeight(source, 0),
-                                         pictures, planes, made, core);
+    VSFrame *joined = vsapi->newVideoFrame2(format, vsapi->getFrameWidth(source, 0),
+                                            vsapi->getFrameHeight(source, 0), pictures, planes, interpolated,
+                                            core);
     vsapi->freeFrame(source);
-    vsapi->freeFrame(made);
-    return own;
+    vsapi->freeFrame(interpolated);
+    return joined;
 }
 
 static void VS_CC originals_free(void *instance, VSCore *core, const VSAPI *vsapi) {
     Originals *d = instance;
     (void)core;
     vsapi->freeNode(d->source);
-    vsapi->freeNode(d->made);
+    vsapi->freeNode(d->interpolated);
     free(d);
 }
 
-VSNode *keep_originals(VSNode *source, VSNode *made, int rate, VSCore *core, const VSAPI *vsapi) {
+VSNode *keep_originals(VSNode *source, VSNode *interpolated, int frames_per_input, VSCore *core,
+                       const VSAPI *vsapi) {
     Originals *d = malloc(sizeof *d);
     if (!d) {
         vsapi->freeNode(source);
-        vsapi->freeNode(made);
+        vsapi->freeNode(interpolated);
         return NULL;
     }
-    *d = (Originals){source, made, rate};
-    VSFilterDependency dependencies[] = {{source, rpGeneral}, {made, rpNoFrameReuse}};
-    return vsapi->createVideoFilter2("VsrOriginals", vsapi->getVideoInfo(made), original_frame, originals_free,
-                                     fmParallel, dependencies, 2, d, core);
+    *d = (Originals){source, interpolated, frames_per_input};
+    VSFilterDependency dependencies[] = {{source, rpGeneral}, {interpolated, rpNoFrameReuse}};
+    return vsapi->createVideoFilter2("VsrOriginals", vsapi->getVideoInfo(interpolated), original_frame,
+                                     originals_free, fmParallel, dependencies, 2, d, core);
 }

@@ -4,13 +4,15 @@
 
 #include "VapourSynth4.h"
 
-/* Where `rate` output frames come of one input frame, whose properties each has: gives the frame of
- * output frame n its part of the time and of the scene cut marks. */
-void take_share(VSMap *props, int n, int rate, const VSAPI *vsapi);
+/* `props` are those of output frame n, copied from its input frame, as are those of all the
+ * `frames_per_input` output frames made from it. Leaves this one its share of the time and of the
+ * scene cut marks. */
+void take_share(VSMap *props, int n, int frames_per_input, const VSAPI *vsapi);
 
-/* `made`, with the pictures of `source`, whose size and format it has, at every `rate`-th place from
- * the first: bit for bit, where the way to RGB and back would change them. The properties are those
- * of `made`. Takes both references; NULL without memory. */
-VSNode *keep_originals(VSNode *source, VSNode *made, int rate, VSCore *core, const VSAPI *vsapi);
+/* `interpolated`, but every `frames_per_input`-th picture from the first is that of `source`, bit for
+ * bit: the way to RGB and back would change it. Both have the same size and format; the properties
+ * are those of `interpolated`. Takes both references; NULL without memory. */
+VSNode *keep_originals(VSNode *source, VSNode *interpolated, int frames_per_input, VSCore *core,
+                       const VSAPI *vsapi);
 
 #endif

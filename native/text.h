@@ -1,4 +1,4 @@
-/* Error texts. VapourSynth decodes them strictly, so they leave here as whole characters. */
+/* Error texts. VapourSynth decodes them strictly, so they must consist of whole characters. */
 #ifndef VSR_TEXT_H
 #define VSR_TEXT_H
 
@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* snprintf, but that a UTF-8 character which does not fit whole is left out. */
+/* snprintf that leaves out a UTF-8 character which does not fit whole. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 3, 4)))
 #endif

@@ -2,9 +2,9 @@
  *
  *     clip -> VsrIn -> (resize) -> VsrChunk -> Vsr -> (VsrOut -> resize) -> (VsrOriginals)
  *
- * Frame k of VsrChunk is a 1x1 carrier whose property holds the output frames of chunk k, so that the
- * core's own cache and scheduler see to it that each chunk is computed once. All policy (arguments,
- * plans, networks) is Python's; see abi.h for what passes between the two. */
+ * Frame k of VsrChunk is a 1x1 carrier whose property holds the output frames of chunk k, so the core's
+ * own cache and scheduler make sure that each chunk is computed once. All policy (arguments, plans,
+ * networks) is in Python; abi.h tells what passes between the two. */
 #include "VSHelper4.h"
 #include "VapourSynth4.h"
 #include "abi.h"
@@ -17,15 +17,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What full-size pictures may take in a cache that the core does not shrink. */
+/* The most that full-size pictures may take in a cache that the core does not shrink. */
 static const int64_t CACHE_BYTES = (int64_t)2 << 30;
-/* Carriers kept: enough for a reader that looks back over so many frames, or reads at three places,
- * one of which crosses a border. More would only hold memory, which must not grow with the clip. */
+/* Carriers kept: enough for a reader that looks back FRAMES_BACK frames, or reads at three places, one
+ * of which crosses a chunk's border. More would only hold memory, which must not grow with the clip. */
 enum { FRAMES_BACK = 32, FEWEST_CARRIERS = 2 };
-/* Properties of a carrier: its output frames, and the generation they are of. */
+/* Properties of a carrier: its output frames, and their generation. */
 static const char *const FRAMES = "frames", *const GENERATION = "generation";
 static const char *const NO_MEMORY =
-    "%s: memory must be there for the filter, got none. Close other programs, or use a smaller chunk.";
+    "%s: no memory is left for the filter. Close other programs, or use a smaller chunk.";
 
 /* ---- the handshake with Python ---- */
 
@@ -51,20 +51,20 @@ static void log_text(const void *host, const char *text) {
 
 static const VsrExports exports = {VSR_ABI, set_callbacks, log_text};
 
-/* At every creation, as vs_vsr may have been loaded anew since the last. A filter keeps the callbacks
- * that it was made with; they live as long as the process. Returns the number of the new filter, 0 on
- * failure. */
+/* Runs at every creation, as vs_vsr may have been reloaded since the last one. A filter keeps the
+ * callbacks it was made with; they live as long as the process. Returns the number of the new filter,
+ * or 0 on failure. */
 static int64_t attach(const char *filter, VsrCallbacks *python, char *error) {
     mutex_lock(&attach_lock);
-    int failed = python_attach(filter, &exports, error, VSR_TEXT);
+    int failed = python_attach(filter, &exports, error, VSR_MESSAGE_SIZE);
     int64_t instance = failed ? 0 : ++last_instance;
     *python = attached;
     mutex_unlock(&attach_lock);
     return instance;
 }
 
-/* Makes Python let go of a filter. An interrupt may end a call before it has done anything: it comes
- * again at the end, as no error leaves here. */
+/* Makes Python let go of a filter. An interrupt may end a call before it has done anything, so it is
+ * made again; the interrupt is raised anew at the end, as no error can be reported from here. */
 static void forget(const VsrCallbacks *python, int64_t instance) {
     int interrupts = 0;
     for (int32_t gone = 0; !gone && interrupts < 1000 && python_is_up(); interrupts += !gone)
@@ -74,15 +74,14 @@ static void forget(const VsrCallbacks *python, int64_t instance) {
 
 /* ---- VsrChunk: computes ---- */
 
-/* What VsrChunk, Vsr and frames on their way share; frames that were asked for early may arrive after
- * the filter is gone. */
+/* What VsrChunk, Vsr and the frames asked for early share; those may arrive after the filter is gone. */
 typedef struct {
     Mutex lock;
     int owners;
-    int pending;         /* frames asked for early that have not come */
-    const VSFrame *held; /* the carrier being handed out, which no flush of the core's caches takes */
+    int pending;         /* frames asked for early that have not arrived */
+    const VSFrame *held; /* the carrier being handed out, which survives a flush of the core's caches */
     int held_chunk;
-    int64_t generation; /* how often pictures made before have become stale */
+    int64_t generation; /* how many times earlier pictures have become stale */
 } Shared;
 
 typedef struct {
@@ -91,14 +90,14 @@ typedef struct {
     VSNode *in;
     VSVideoInfo in_info, out_info;
     int64_t instance;
-    int chunk, rate;
+    int chunk, frames_per_input;
     int prefetch;
     Shared *shared;
     int last_rendered;
 } Chunk;
 
-/* What one request has asked for: the frames of its rendering step, kept to the end, and those of
- * the step at hand. */
+/* What one request has asked for: the frames of its rendering step, which stay to the end, and those
+ * of its current step. */
 typedef struct {
     VsrStep render, step;
 } Request;
@@ -128,20 +127,21 @@ static void release_shared(Shared *shared) {
     }
 }
 
-/* Holds `carrier`, or nothing, in place of what was held. Takes the reference. Returns 0, and holds
- * what it did, where the carrier is of an older generation than the newest. */
+/* Holds `carrier`, or nothing if it is NULL, in place of what was held. Takes the reference. A carrier
+ * of an older generation is not held: returns 0, and what was held stays. */
 static int hold(Shared *shared, const VSFrame *carrier, int chunk, const VSAPI *vsapi) {
-    int64_t made = carrier ? vsapi->mapGetInt(vsapi->getFramePropertiesRO(carrier), GENERATION, 0, NULL) : 0;
+    const VSMap *props = carrier ? vsapi->getFramePropertiesRO(carrier) : NULL;
+    int64_t made_in = props ? vsapi->mapGetInt(props, GENERATION, 0, NULL) : 0;
     mutex_lock(&shared->lock);
-    int fresh = !carrier || made == shared->generation;
-    const VSFrame *let_go = carrier;
+    int fresh = !carrier || made_in == shared->generation;
+    const VSFrame *released = carrier;
     if (fresh) {
-        let_go = shared->held;
+        released = shared->held;
         shared->held = carrier;
         shared->held_chunk = chunk;
     }
     mutex_unlock(&shared->lock);
-    vsapi->freeFrame(let_go);
+    vsapi->freeFrame(released);
     return fresh;
 }
 
@@ -160,7 +160,7 @@ typedef struct {
 static void VS_CC fetched(void *data, const VSFrame *frame, int n, VSNode *node, const char *error) {
     Fetch *fetch = data;
     (void)n;
-    (void)error; /* it comes again, and is reported, when the frame is really asked for */
+    (void)error; /* the frame fails again, and is reported, when a step needs it */
     if (frame) fetch->vsapi->freeFrame(frame);
     fetch->vsapi->freeNode(node);
     mutex_lock(&fetch->shared->lock);
@@ -170,20 +170,20 @@ static void VS_CC fetched(void *data, const VSFrame *frame, int n, VSNode *node,
     free(fetch);
 }
 
-/* Asks for the input of the next chunk, so that it is in the cache of `in` when its turn comes. */
+/* Asks for the next chunk's input, so that it is in the cache of `in` when the chunk's turn comes. */
 static void fetch_ahead(Chunk *d, const VsrStep *step, const VSAPI *vsapi) {
     int in_order = step->chunk == 0 || step->chunk == d->last_rendered + 1;
     d->last_rendered = step->chunk;
     if (!d->prefetch || !in_order) return;
-    int wanted = d->chunk / d->rate, last = d->in_info.numFrames;
+    int wanted = d->chunk / d->frames_per_input, last = d->in_info.numFrames;
     if (last - step->last > wanted) last = step->last + wanted;
     mutex_lock(&d->shared->lock);
-    /* A few may be on their way to their callbacks still; a whole chunk means that the source lags. */
+    /* A few may not have reached their callbacks yet; a whole chunk of them means that the source lags. */
     if (d->shared->pending >= wanted) last = step->last;
     mutex_unlock(&d->shared->lock);
     for (int n = step->last; n < last; n++) {
         Fetch *fetch = malloc(sizeof *fetch);
-        if (!fetch) return; /* the frames are only asked for later */
+        if (!fetch) return; /* it only means that the frames are asked for later */
         *fetch = (Fetch){share(d->shared), vsapi};
         mutex_lock(&d->shared->lock);
         d->shared->pending++;
@@ -196,7 +196,7 @@ static int same(const VsrStep *a, const VsrStep *b) {
     return a->chunk == b->chunk && a->render == b->render && a->first == b->first && a->last == b->last;
 }
 
-/* A scene cut mark: -1 where there is none, else whether it is set. */
+/* A scene cut mark: -1 if the frame has none, else whether it is set. */
 static int mark(const VSMap *props, const char *key, const VSAPI *vsapi) {
     int error = 0;
     int64_t value = vsapi->mapGetInt(props, key, 0, &error);
@@ -218,29 +218,29 @@ static int fits(const VSFrame *frame, const VSVideoInfo *info, const VSAPI *vsap
            vsh_isSameVideoFormat(vsapi->getVideoFrameFormat(frame), &info->format);
 }
 
-/* Runs a step whose frames are there. `out` gets the frames of a rendering step. */
+/* Runs a step whose frames have arrived. `out` gets the frames of a rendering step. */
 static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, VSFrameContext *context,
                VSCore *core, const VSAPI *vsapi, char *error) {
     int count = step->last - step->first;
     const VSFrame **in = calloc((size_t)count, sizeof *in);
     VsrFrame *views = calloc((size_t)(count + out_count), sizeof *views);
-    if (!in || !views) write_text(error, VSR_TEXT, NO_MEMORY, d->filter);
+    if (!in || !views) write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, d->filter);
     for (int i = 0; i < count && !*error; i++) {
         in[i] = vsapi->getFrameFilter(step->first + i, d->in, context);
-        /* Copied from, another one would be read past its end, or end the process. */
+        /* A different one would be read past its end, or make the core end the process. */
         if (!fits(in[i], &d->in_info, vsapi))
-            write_text(error, VSR_TEXT,
+            write_text(error, VSR_MESSAGE_SIZE,
                        "%s: clip must give frames of the size and format it declares, got another at frame "
                        "%d. Find the filter before it that changes them.",
                        d->filter, step->first + i);
         else lay_out(&views[i], in[i], NULL, vsapi);
     }
     for (int i = 0; i < out_count && !*error; i++) {
-        /* The input frame whose properties this one takes. */
-        int n = step->chunk * d->chunk + i, from = n / d->rate - step->first;
+        /* The input frame whose properties this output frame takes. */
+        int n = step->chunk * d->chunk + i, from = n / d->frames_per_input - step->first;
         const VSFrame *source = in[from < 0 ? 0 : from < count ? from : count - 1];
         out[i] = vsapi->newVideoFrame(&d->out_info.format, d->out_info.width, d->out_info.height, source, core);
-        take_share(vsapi->getFramePropertiesRW(out[i]), n, d->rate, vsapi);
+        take_share(vsapi->getFramePropertiesRW(out[i]), n, d->frames_per_input, vsapi);
         lay_out(&views[count + i], out[i], out[i], vsapi);
     }
     int done = 0, answered = 1;
@@ -251,17 +251,18 @@ static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, VSFr
         d->python.run(d->instance, &job, error);
         done = job.done;
         answered = done || *error;
-        /* Ours, and those of the filters after it: a frame has one answer. */
+        /* Drops earlier pictures, ours and those of the filters after us: a frame has one answer. */
         if (done && job.stale) {
             generation(d->shared, 1);
             hold(d->shared, NULL, 0, vsapi);
             vsapi->clearCoreCaches(core);
         }
         if (!answered)
-            write_text(error, VSR_TEXT, "%s: computing frames %d to %d was interrupted. Ask for them again.",
-                       d->filter, step->first, step->last - 1);
+            write_text(error, VSR_MESSAGE_SIZE,
+                       "%s: computing frames %d to %d was interrupted. Ask for them again.", d->filter,
+                       step->first, step->last - 1);
     }
-    /* Where Python has not answered it may still use the frames: then they stay. */
+    /* If Python has not answered, it may still use the frames: they are then never freed. */
     for (int i = 0; in && i < count && answered; i++) vsapi->freeFrame(in[i]);
     for (int i = 0; i < out_count && answered && !done; i++) vsapi->freeFrame(out[i]);
     free(in);
@@ -275,7 +276,7 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
     if (count > d->chunk) count = d->chunk;
     VSFrame **out = calloc((size_t)count, sizeof *out);
     if (!out) {
-        write_text(error, VSR_TEXT, NO_MEMORY, d->filter);
+        write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, d->filter);
         return NULL;
     }
     fetch_ahead(d, step, vsapi);
@@ -293,17 +294,35 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
     return carrier;
 }
 
-/* The step that Python wants done for chunk k. */
+/* How a request for chunk k goes. The core calls chunk_frame with a reason; `next` is Python's answer to
+ * "which step now, for k?", and is compared (`same`) with the steps whose frames were asked for:
+ *
+ *     arInitial         next(initial=1) -> the rendering step of k: ask for its frames, which stay
+ *     arAllFramesReady  next(initial=0) -> what is due now
+ *                         the rendering step asked for: run it -> carrier
+ *                         the advancing step asked for: run it, let go of its frames, next(initial=0)
+ *                             -> this step again: an error; else as above or below
+ *                         any other step: ask for its frames -> arAllFramesReady
+ *     arError           the source could not give the frames of the current step: `missing`
+ *     at the end        ended(missing), once, with a carrier or an error
+ *
+ * Why twice: a request begins before its turn, beside others. The first answer assumes that by then the
+ * chunks before k are done, so that reading in order waits for frames once. Which states there really
+ * are is known only in its turn, when its frames are ready (fmParallelRequests: one at a time). */
+
+/* The step that Python wants done now for chunk k. */
 static int next_step(const Chunk *d, int k, int initial, VsrStep *step, char *error) {
     *step = (VsrStep){.chunk = -1};
     d->python.next(d->instance, k, initial, step, error);
     if (*error) return -1;
     if (step->chunk < 0)
-        write_text(error, VSR_TEXT, "%s: planning chunk %d was interrupted. Ask for its frames again.", d->filter, k);
+        write_text(error, VSR_MESSAGE_SIZE,
+                   "%s: planning chunk %d was interrupted. Ask for its frames again.", d->filter, k);
     /* The core ends the process when a filter neither asks for frames nor returns one. */
     else if (step->first < 0 || step->first >= step->last || step->last > d->in_info.numFrames)
-        write_text(error, VSR_TEXT, "%s: a step must have frames within 0..%d, got %d..%d. Report this as a bug "
-                   "of vs-vsr.", d->filter, d->in_info.numFrames, step->first, step->last);
+        write_text(error, VSR_MESSAGE_SIZE,
+                   "%s: a step was planned on frames %d..%d of a clip of %d. Report this as a bug of vs-vsr.",
+                   d->filter, step->first, step->last, d->in_info.numFrames);
     return *error ? -1 : 0;
 }
 
@@ -311,15 +330,15 @@ static void ask(const Chunk *d, const VsrStep *step, VSFrameContext *context, co
     for (int n = step->first; n < step->last; n++) vsapi->requestFrameFilter(n, d->in, context);
 }
 
-/* Lets go of the frames of the step at hand, but for those that the rendering step needs too. */
+/* Lets go of the frames of the current step, except those that the rendering step needs too. */
 static void let_go(const Chunk *d, const Request *request, VSFrameContext *context, const VSAPI *vsapi) {
     for (int n = request->step.first; n < request->step.last; n++)
         if (n < request->render.first || n >= request->render.last)
             vsapi->releaseFrameEarly(d->in, n, context);
 }
 
-/* Works through the steps of chunk k as far as their frames are there. Returns the carrier; NULL
- * with `error` empty after asking for more frames. */
+/* Works through the steps of chunk k as far as their frames have arrived. Returns the carrier, or NULL:
+ * with `error` empty, it has asked for more frames. */
 static const VSFrame *proceed(Chunk *d, int k, Request *request, VSFrameContext *context, VSCore *core,
                               const VSAPI *vsapi, char *error) {
     VsrStep want;
@@ -329,12 +348,13 @@ static const VSFrame *proceed(Chunk *d, int k, Request *request, VSFrameContext 
         let_go(d, request, context, vsapi);
         if (failed || next_step(d, k, 0, &want, error)) return NULL;
         if (same(&want, &request->step)) {
-            write_text(error, VSR_TEXT, "%s: the state after chunk %d must be kept until the next step, got "
-                       "lost. Report this as a bug of vs-vsr.", d->filter, want.chunk);
+            write_text(error, VSR_MESSAGE_SIZE,
+                       "%s: the state after chunk %d was lost before the next step. Report this as a bug of "
+                       "vs-vsr.", d->filter, want.chunk);
             return NULL;
         }
     } else {
-        /* Another request has done this step meanwhile, or it is the rendering step's turn. */
+        /* Another step is due first, another request has done this one, or the rendering step is next. */
         let_go(d, request, context, vsapi);
     }
     if (same(&want, &request->render)) return render(d, &want, context, core, vsapi, error);
@@ -349,10 +369,10 @@ static const VSFrame *VS_CC chunk_frame(int k, int reason, void *instance, void 
     Chunk *d = instance;
     Request *request = *frame_data;
     const VsrStep *missing = NULL;
-    char error[VSR_TEXT] = "";
+    char error[VSR_MESSAGE_SIZE] = "";
     const VSFrame *carrier = NULL;
     if (!python_is_up()) {
-        write_text(error, sizeof error, "%s: Python must run while frames are made, got its shutdown. "
+        write_text(error, sizeof error, "%s: Python has shut down, and no frame can be computed without it. "
                    "Let go of the clip before the script ends.", d->filter);
     } else if (reason == arInitial) {
         VsrStep step;
@@ -418,7 +438,7 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
     if (!carrier) return NULL;
     const VSFrame *frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
     vsapi->freeFrame(carrier);
-    /* Read in order, nothing of the chunk is left to hand out: a clip read to its end holds none. */
+    /* A reader in order needs no more of this chunk: a clip read to its end holds no carrier. */
     if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) hold(d->shared, NULL, 0, vsapi);
     return frame;
 }
@@ -453,7 +473,7 @@ static const Filter filters[] = {
     {"BasicVSRPP", BEFORE LOOKAHEAD PREROLL AFTER},
 };
 
-/* The arguments but the clip; the strings stay the map's. NULL without memory. */
+/* The arguments except the clip; the strings belong to the map. NULL without memory. */
 static VsrArgument *arguments(const VSMap *in, int32_t *count, const VSAPI *vsapi) {
     int keys = vsapi->mapNumKeys(in);
     VsrArgument *list = calloc((size_t)keys, sizeof *list);
@@ -464,7 +484,7 @@ static VsrArgument *arguments(const VSMap *in, int32_t *count, const VSAPI *vsap
         switch (vsapi->mapGetType(in, key)) {
         case ptInt: a.type = VSR_INT; a.i = vsapi->mapGetInt(in, key, 0, NULL); break;
         case ptFloat: a.type = VSR_FLOAT; a.f = vsapi->mapGetFloat(in, key, 0, NULL); break;
-        case ptData: a.type = VSR_TEXT_VALUE; a.s = vsapi->mapGetData(in, key, 0, NULL); break;
+        case ptData: a.type = VSR_STRING; a.s = vsapi->mapGetData(in, key, 0, NULL); break;
         default: continue;
         }
         list[(*count)++] = a;
@@ -472,7 +492,7 @@ static VsrArgument *arguments(const VSMap *in, int32_t *count, const VSAPI *vsap
     return list;
 }
 
-/* Makes Python's side of a filter. Returns 0, or -1 with nothing left of it. */
+/* Makes Python's side of a filter. Returns 0, or -1 with nothing of it left. */
 static int create_instance(const Filter *filter, const VsrCallbacks *python, int64_t instance, const VSMap *in,
                            const VSVideoInfo *info, VsrSpec *spec, VSCore *core, const VSAPI *vsapi, char *error) {
     const VSVideoFormat *f = &info->format;
@@ -485,20 +505,21 @@ static int create_instance(const Filter *filter, const VsrCallbacks *python, int
     int32_t count;
     VsrArgument *list = arguments(in, &count, vsapi);
     if (!list) {
-        write_text(error, VSR_TEXT, NO_MEMORY, filter->name);
+        write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, filter->name);
         return -1;
     }
     python->create(instance, filter->name, list, count, &clip, spec, error);
     free(list);
     if (spec->made) return 0;
     if (!*error)
-        write_text(error, VSR_TEXT, "%s: creating the filter was interrupted. Create it again.", filter->name);
+        write_text(error, VSR_MESSAGE_SIZE, "%s: creating the filter was interrupted. Create it again.",
+                   filter->name);
     forget(python, instance);
     return -1;
 }
 
-/* What one cache of pictures may take: it counts as used memory, and over the core's limit the core
- * drops all that it has. */
+/* The most that one cache of pictures may take: it counts as used memory, and over its limit the core
+ * drops all its caches. */
 static int64_t cache_bytes(VSCore *core, const VSAPI *vsapi) {
     VSCoreInfo machine;
     vsapi->getCoreInfo(core, &machine);
@@ -510,7 +531,7 @@ static int64_t frame_bytes(const VSVideoInfo *info) {
     return (int64_t)info->width * info->height * 3 * info->format.bytesPerSample;
 }
 
-/* Takes `in` and the instance where it does not return NULL, for want of memory. */
+/* Takes `in` and the instance. Without memory returns NULL and takes neither. */
 static VSNode *chunk_node(const Filter *filter, const VsrCallbacks *python, VSNode *in, int64_t instance,
                           const VSVideoInfo *out, const VsrSpec *spec, Shared *shared, VSCore *core,
                           const VSAPI *vsapi) {
@@ -523,7 +544,7 @@ static VSNode *chunk_node(const Filter *filter, const VsrCallbacks *python, VSNo
     d->out_info = *out;
     d->instance = instance;
     d->chunk = spec->chunk;
-    d->rate = spec->rate;
+    d->frames_per_input = spec->frames_per_input;
     d->prefetch = spec->prefetch;
     d->shared = share(shared);
     d->last_rendered = -2;
@@ -541,8 +562,8 @@ static VSNode *chunk_node(const Filter *filter, const VsrCallbacks *python, VSNo
     return node;
 }
 
-/* `again`: each frame is asked for a second time, soon after the first. Takes `chunks`; NULL without
- * memory. */
+/* `again`: whether each frame is asked for a second time, soon after the first. Takes `chunks`; NULL
+ * without memory. */
 static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, int again, Shared *shared,
                             VSCore *core, const VSAPI *vsapi) {
     Handout *d = calloc(1, sizeof *d);
@@ -554,10 +575,10 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, 
     VSFilterDependency dependency = {chunks, rpGeneral};
     VSNode *node = vsapi->createVideoFilter2("Vsr", info, handout_frame, handout_free, fmParallel, &dependency, 1,
                                              d, core);
-    /* Otherwise the core knows best: a filter after it may look at frames around. */
+    /* Otherwise the core knows best: a filter after this one may look at neighbouring frames. */
     if (again) {
-        /* In order, a chunk's worth of frames is held by the carriers anyway. Out of order, the second
-         * request must not find its carrier gone. */
+        /* In order, the carriers hold a chunk's worth of frames anyway. Out of order, the carrier may be
+         * gone by the second request, so the frames must still be in this cache. */
         VSCoreInfo machine;
         vsapi->getCoreInfo(core, &machine);
         int64_t fitting = cache_bytes(core, vsapi) / frame_bytes(info);
@@ -568,26 +589,26 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, 
     return node;
 }
 
-/* The nodes of a filter. Takes the clip and the instance; NULL without memory, or with `error`. */
+/* The nodes of a filter. Takes the clip and the instance. NULL on failure, with `error` empty if memory
+ * was missing. */
 static VSNode *build(const Filter *filter, const VsrCallbacks *python, VSNode *clip, int64_t instance,
                      const VsrSpec *spec, Shared *shared, VSCore *core, const VSAPI *vsapi, char *error) {
-    VSVideoInfo own = *vsapi->getVideoInfo(clip);
-    uint32_t format = vsapi->queryVideoFormatID(own.format.colorFamily, own.format.sampleType,
-                                                own.format.bitsPerSample, own.format.subSamplingW,
-                                                own.format.subSamplingH, core);
+    const VSVideoFormat *f = &vsapi->getVideoInfo(clip)->format;
+    uint32_t format = vsapi->queryVideoFormatID(f->colorFamily, f->sampleType, f->bitsPerSample,
+                                                f->subSamplingW, f->subSamplingH, core);
     int convert = format != (uint32_t)spec->work_format;
-    VSNode *originals = spec->rate > 1 ? vsapi->addNodeRef(clip) : NULL;
+    VSNode *originals = spec->frames_per_input > 1 ? vsapi->addNodeRef(clip) : NULL;
     VSNode *in = convert_in(filter->name, clip, spec->matrix, convert, core, vsapi), *chunks = NULL, *node = NULL;
     VSVideoInfo out;
     if (in && convert) {
-        char reason[VSR_TEXT / 2];
+        char reason[VSR_MESSAGE_SIZE / 2];
         in = convert_to(in, (uint32_t)spec->work_format, -1, -1, -1, core, vsapi, reason, sizeof reason);
         if (!in)
-            write_text(error, VSR_TEXT, "%s: clip must be of a format that resize turns into RGB, got: %s. "
-                       "Convert it before.", filter->name, reason);
+            write_text(error, VSR_MESSAGE_SIZE,
+                       "%s: resize cannot convert clip to RGB: %s. Convert it first.", filter->name, reason);
     }
     if (in) {
-        /* What one chunk reads the next one reads again, in part. */
+        /* The next chunk reads part of the same frames again. */
         vsapi->setCacheMode(in, cmForceEnable);
         vsapi->setCacheOptions(in, 1, spec->cache_frames, 0);
         out = *vsapi->getVideoInfo(in);
@@ -606,14 +627,14 @@ static VSNode *build(const Filter *filter, const VsrCallbacks *python, VSNode *c
         forget(python, instance);
     }
     if (node && convert) node = convert_back(filter->name, node, format, core, vsapi);
-    if (node && originals) return keep_originals(originals, node, spec->rate, core, vsapi);
+    if (node && originals) return keep_originals(originals, node, spec->frames_per_input, core, vsapi);
     vsapi->freeNode(originals);
     return node;
 }
 
 static void VS_CC create(const VSMap *in, VSMap *out, void *user_data, VSCore *core, const VSAPI *vsapi) {
     const Filter *filter = user_data;
-    char error[VSR_TEXT] = "";
+    char error[VSR_MESSAGE_SIZE] = "";
     VSNode *node = NULL;
     VsrCallbacks python;
     int64_t instance = attach(filter->name, &python, error);

@@ -4,14 +4,16 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 import torch
 
 from vs_vsr.models.basicvsr import BasicVSR
+from vs_vsr.streaming.scenes import Marks
 
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
@@ -74,6 +76,32 @@ def drifting(frames: int, height: int, width: int, seed: int = 3) -> list[torch.
     # There and back again, two pixels a frame at most: no jump looks like a scene cut.
     steps = [abs((i + 12) % 24 - 12) for i in range(frames)]
     return [big[..., i : i + height, 2 * i : 2 * i + width].contiguous() for i in steps]
+
+
+class Flaky(list[torch.Tensor]):
+    """Frames of which the `broken` ones cannot be had."""
+
+    broken: frozenset[int] | set[int] = frozenset()
+
+    def __getitem__(self, n: Any) -> Any:
+        if n in self.broken:
+            raise LookupError(n)
+        return super().__getitem__(n)
+
+
+def marked(count: int, cuts: Iterable[int]) -> list[Marks]:
+    """Scene cut marks of `count` frames: a shot begins at each of `cuts`."""
+    return [(n in set(cuts), False) for n in range(count)]
+
+
+def assert_made_table(page: Path, mark: str, table: str) -> None:
+    """Hold the table below `mark` against `table`; VSR_WRITE_DOCS=1 writes that there instead."""
+    before, rest = page.read_text().split(f"{mark}\n")
+    found, end, after = rest.partition("<!-- end")
+    if os.environ.get("VSR_WRITE_DOCS"):
+        page.write_text(f"{before}{mark}\n{table}\n{end}{after}")
+        found = f"{table}\n"
+    assert found == f"{table}\n", "run the test with VSR_WRITE_DOCS=1 and look at what changed"
 
 
 def environment() -> dict[str, str]:

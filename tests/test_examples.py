@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -93,7 +94,13 @@ def shown(path: Path) -> np.ndarray:
 
 def upscaled(source: Path, weights: Path, *arguments: str, suffix: str = ".mkv") -> Path:
     out = source.with_name(f"out{suffix}")
-    command = [EXAMPLES / "vspipe_ffmpeg.sh", source, out, f"weights={weights}", *arguments]
+    command: list[str | Path] = [
+        EXAMPLES / "vspipe_ffmpeg.sh",
+        source,
+        out,
+        f"weights={weights}",
+        *arguments,
+    ]
     subprocess.run(command, check=True, env={**environment(), "FFMPEG": FFMPEG})
     return out
 
@@ -175,9 +182,16 @@ def test_a_variable_frame_rate_is_not_lost_without_a_word(weights: Path, tmp_pat
     words = ("-vf", "settb=1/1000,setpts=40*N*N", "-fps_mode", "vfr", "-enc_time_base", "1/1000")
     source = film(tmp_path / "source.mkv", clip, *words)
     arguments = ["-a", f"source={source}", "-a", f"weights={weights}"]
-    command = ["vspipe", "-c", "y4m", *arguments, EXAMPLES / "basicvsr.vpy", tmp_path / "out.y4m"]
+    command: list[str | Path] = [
+        "vspipe",
+        "-c",
+        "y4m",
+        *arguments,
+        EXAMPLES / "upscale.vpy",
+        tmp_path / "out.y4m",
+    ]
     done = subprocess.run(command, check=True, capture_output=True, env=environment())
-    assert b"basicvsr.vpy: The frame rate varies, and y4m loses that" in done.stderr
+    assert b"upscale.vpy: The frame rate varies, and y4m loses that" in done.stderr
     assert b"Tell ffmpeg: -vf setparams=colorspace=1:range=tv" in done.stderr
 
 
@@ -202,7 +216,7 @@ def test_a_variable_frame_rate_is_not_lost_without_a_word(weights: Path, tmp_pat
 )
 def test_an_argument_that_the_script_refuses(argument: str, message: str, tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
-    command = [EXAMPLES / "vspipe_ffmpeg.sh", SAMPLE, out, *argument.split()]
+    command: list[str | Path] = [EXAMPLES / "vspipe_ffmpeg.sh", SAMPLE, out, *argument.split()]
     env = {**environment(), "FFMPEG": FFMPEG}
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     assert done.returncode == 1
@@ -222,7 +236,7 @@ def test_every_argument_of_the_filter_is_passed_on(weights: Path, tmp_path: Path
     }  # fmt: skip
     taken = {part.split(":")[0] for part in core.vsr.BasicVSR.signature.split(";") if part}
     assert set(given) == taken - {"clip"}
-    command = [EXAMPLES / "vspipe_ffmpeg.sh", "source.mkv", "out.mkv"]
+    command: list[str | Path] = [EXAMPLES / "vspipe_ffmpeg.sh", "source.mkv", "out.mkv"]
     command += [f"{name}={value}" for name, value in given.items()]
     env = {**environment(), "FFMPEG": FFMPEG, "PWD": str(tmp_path)}
     subprocess.run(command, check=True, env=env, cwd=tmp_path)
@@ -248,7 +262,7 @@ def test_vspipe_into_ffmpeg_with_a_relative_path(tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
     arguments = "-a source=examples/sample.mp4 -a frames=5"
     script = (
-        f"vspipe -c y4m examples/basicvsr.vpy {arguments} - | "
+        f"vspipe -c y4m examples/upscale.vpy {arguments} - | "
         f'"{FFMPEG}" -v error -i - -c:v ffv1 "{out}"'
     )
     root = EXAMPLES.parent
@@ -278,7 +292,7 @@ def test_a_file_to_a_file_with_its_sound(weights: Path, tmp_path: Path) -> None:
 
 def test_a_file_to_a_file_leaves_nothing_when_it_fails(tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
-    command = [EXAMPLES / "vspipe_ffmpeg.sh", SAMPLE, out, "weights=none-such"]
+    command: list[str | Path] = [EXAMPLES / "vspipe_ffmpeg.sh", SAMPLE, out, "weights=none-such"]
     env = {**environment(), "FFMPEG": FFMPEG}
     done = subprocess.run(command, check=False, capture_output=True, env=env)
     assert done.returncode == 1
@@ -326,13 +340,9 @@ def test_the_demo(tmp_path: Path) -> None:
 
 
 def test_the_sample_is_what_its_script_makes(tmp_path: Path) -> None:
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        import make_sample
-    finally:
-        sys.path.pop(0)
+    make_sample = runpy.run_path(str(EXAMPLES / "make_sample.py"))
     from skimage import data
 
-    made = make_sample.frame(Image.fromarray(data.astronaut()), 7)
+    made = make_sample["frame"](Image.fromarray(data.astronaut()), 7)
     stored = frames_of(SAMPLE)[7].to_image()
     assert np.abs(np.asarray(made).astype(float) - np.asarray(stored)).mean() < 6

@@ -1,4 +1,4 @@
-"""The examples on tensors in the README, as a type checker of its reader sees them."""
+"""The examples of docs/tensors.md, as a type checker of its reader sees them."""
 
 import re
 import subprocess
@@ -10,7 +10,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # What the examples have from before.
 GIVEN = """
 from torch import Tensor, rand
+from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.recurrent import ForwardState
+from vs_vsr.models.stream import Network
 
 frames = five_frames = rand(1, 5, 3, 64, 64)
 chunk_and_lookahead = rand(1, 20, 3, 64, 64)
@@ -24,13 +26,17 @@ assert_type(network(frames), Tensor)
 assert_type(pictures, Tensor)
 assert_type(vrt(frames, sigma=25), Tensor)
 load_model("BasicVSR/reds4")(frames, sigma=25)  # type: ignore[call-arg]
-load_model("VRT/denoise", model="VRT").stream(frames)  # type: ignore[operator]
+load_model("VRT/denoise", model=BasicVSR)(frames, sigma=25)  # type: ignore[call-arg]
+assert_type(load_model("VRT/denoise", model=VRT), VRT)
+assert_type(load_model("BasicVSR/reds4", model="BasicVSR"), Network)
+assert_type(load_model("BasicVSR/reds4").stream(frames, lookahead=2)[0], Tensor)
+load_model("EDVR/reds4", paddding="replicate")  # type: ignore[call-overload]
 """
 
 
 def examples() -> str:
-    section = (ROOT / "README.md").read_text().partition("## On tensors")[2]
-    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    page = (ROOT / "docs" / "tensors.md").read_text()
+    found = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert found is not None
     return found[1]
 

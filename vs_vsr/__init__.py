@@ -8,20 +8,14 @@ import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from vs_vsr.functions import basicvsr, basicvsrpp, edvr, iconvsr, realbasicvsr, vrt
-    from vs_vsr.weights.detect import load_model
+from vs_vsr import filters
+from vs_vsr.filters import *  # noqa: F403
 
-__all__ = [
-    "__version__",
-    "basicvsr",
-    "basicvsrpp",
-    "edvr",
-    "iconvsr",
-    "load_model",
-    "realbasicvsr",
-    "vrt",
-]
+if TYPE_CHECKING:
+    from vs_vsr.weights.loader import load_model
+
+__all__ = ["__version__", "load_model"]
+__all__ += filters.__all__
 
 __version__ = version("vs-vsr")
 
@@ -29,16 +23,13 @@ __version__ = version("vs-vsr")
 # feature map is 66 MB of fresh memory, and its page faults took a tenth of the time.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-_FUNCTIONS = ("basicvsr", "basicvsrpp", "edvr", "iconvsr", "realbasicvsr", "vrt")
-_HOMES = {**dict.fromkeys(_FUNCTIONS, "vs_vsr.functions"), "load_model": "vs_vsr.weights.detect"}
-
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import: only who uses a name that needs it waits.
-    if name in _HOMES:
-        from importlib import import_module
+    # It needs torch, which takes seconds to import: only who asks for it waits.
+    if name == "load_model":
+        from vs_vsr.weights.loader import load_model
 
-        return getattr(import_module(_HOMES[name]), name)
+        return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -4,18 +4,19 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vs_vsr import __version__
 from vs_vsr.errors import VsrError
 from vs_vsr.weights import store
-from vs_vsr.weights.registry import Row, lookup, rows_of
+from vs_vsr.weights.registry import lookup, rows_of
+from vs_vsr.weights.rows import Row
 
 __all__ = ["main"]
 
-_NAME_HELP = 'as in "weights list", or MODEL/NAME where networks share a name'
+_NAME_HELP = 'as in "weights list", or FILTER/NAME where filters share a name'
 _DAMAGED, _NO_HASH = "DAMAGED", "no hash is published"
 
 
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     weights = commands.add_parser("weights", help="published checkpoints")
     actions = weights.add_subparsers(required=True, metavar="ACTION")
     shown = _add(actions, "list", _list, "every published file, its licence, whether it is here")
-    shown.add_argument("model", nargs="?", metavar="MODEL", help="only those of one network")
+    shown.add_argument("filter", nargs="?", metavar="FILTER", help="only those of one filter")
     fetch = _add(actions, "fetch", _fetch, "get files that are not here yet")
     fetch.add_argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
     _add(actions, "verify", _verify, "check every file that is here against its published hash")
@@ -65,14 +66,14 @@ def _add(
 
 
 def _list(args: argparse.Namespace) -> int:
-    rows = rows_of(args.model)
+    rows = rows_of(args.filter)
     width = max(len(row.name) for row in rows)
-    model = ""
+    filter_name = ""
     for row in rows:
-        if row.model != model:
-            model = row.model
-            _tell(model)
-        path = store.present(row)
+        if row.filter != filter_name:
+            filter_name = row.filter
+            _tell(filter_name)
+        path = store.local_file(row)
         place = f"here      {path}" if path else f"not here  {row.file}"
         _tell(f"  {row.name:{width}}  {place}", f"  {'':{width}}    {_about(row)}")
     return 0
@@ -94,7 +95,7 @@ def _about(row: Row) -> str:
 def _fetch(args: argparse.Namespace) -> int:
     # All names are looked up before the first file is fetched.
     for row in [lookup(name) for name in args.names]:
-        _tell(str(store.present(row) or store.fetch(row)))
+        _tell(str(store.local_file(row) or store.fetch(row)))
     return 0
 
 
@@ -118,7 +119,7 @@ def _where(args: argparse.Namespace) -> int:
         _tell(str(store.cache_folder()))
         return 0
     row = lookup(args.name)
-    path = store.present(row)
+    path = store.local_file(row)
     if path is None:
         sys.stderr.write(
             f"{row.full_name} is not here. Run vs-vsr weights fetch {row.full_name}.\n"
@@ -135,25 +136,12 @@ def _info(args: argparse.Namespace) -> int:
             lines.append((name, version(name)))
         except PackageNotFoundError:
             lines.append((name, "not installed"))
-    _tell(
-        *(f"{name:12}  {value}" for name, value in [*lines, *_devices(), ("filters", _filters())])
-    )
+    # It brings torch, which takes seconds to import: only here.
+    from vs_vsr.devices import describe_all
+
+    lines += [*describe_all(), ("filters", _filters())]
+    _tell(*(f"{name:12}  {value}" for name, value in lines))
     return 0
-
-
-def _devices() -> Iterator[tuple[str, str]]:
-    # torch takes seconds to import: only here.
-    import torch
-
-    from vs_vsr.options import default_dtype
-
-    names = {"cpu": f"{platform.machine()}, {torch.get_num_threads()} threads"}
-    if torch.cuda.is_available():
-        for i in range(torch.cuda.device_count()):
-            names[f"cuda:{i}"] = torch.cuda.get_device_name(i)
-    for device, name in names.items():
-        precision = str(default_dtype(torch.device(device))).removeprefix("torch.")
-        yield device, f'{name}; precision="auto" is {precision}'
 
 
 def _filters() -> str:

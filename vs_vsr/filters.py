@@ -1,212 +1,255 @@
-"""The filters: arguments in, network and stream wired up, frames out.
+"""The filters as typed functions, for scripts that import `vs_vsr`.
 
-`create` and the workers serve the compiled plugin, so that `core.vsr.BasicVSR(clip)` needs no
-import. `vs_vsr.functions` has the typed twins for scripts that import `vs_vsr`.
+`basicvsr(clip, weights="vimeo90k-bd")` is the same as `clip.vsr.BasicVSR(weights="vimeo90k-bd")`.
 """
 
-import re
-import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+import os
+from importlib.metadata import files
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-import torch
-from torch import nn
+from vs_vsr.errors import ArgumentError, BridgeError
 
-from vs_vsr.bridge import ClipInfo, Job, Spec
-from vs_vsr.errors import ArgumentError, DeviceError
-from vs_vsr.options import Options, Reader
-from vs_vsr.streaming.plan import Step
-from vs_vsr.streaming.runner import Runner
-from vs_vsr.streams import DEFAULT_WEIGHTS, network_options, streaming
-from vs_vsr.transfer import host
-from vs_vsr.weights import store
-from vs_vsr.weights.detect import load_model
-from vs_vsr.weights.registry import ROWS
+if TYPE_CHECKING:
+    from vapoursynth import VideoNode
 
-__all__ = ["StreamWorker", "create"]
-
-# The largest numerator of a frame rate.
-_LARGEST = 2**63 - 1
-_RGBH, _RGBS = 2 << 28 | 1 << 24 | 16 << 16, 2 << 28 | 1 << 24 | 32 << 16
-
-# Built networks stay for the process: a script that is loaded again (mpv does it at every seek)
-# starts at once.
-_built: dict[tuple[object, ...], nn.Module] = {}
-_build_lock = threading.Lock()
-# One thread works on each device, one chunk after another, whichever clip or core they are for. Two
-# at once would fight for cores and memory; and the frame server's threads, each with an OpenMP team
-# and a heap of its own, would take more of both (measured: docs/measurements.md). A module that is
-# loaded anew keeps the thread.
-_threads: dict[torch.device, ThreadPoolExecutor] = globals().get("_threads", {})
-
-# A chunk that takes longer is told of: until it is done nothing else shows that there is progress.
-_SLOW_S = 10.0
+__all__ = [
+    "CommonArguments",
+    "RecurrentArguments",
+    "basicvsr",
+    "basicvsrpp",
+    "edvr",
+    "iconvsr",
+    "realbasicvsr",
+    "vrt",
+]
 
 
-def create(
-    function: str, args: Mapping[str, int | float | str], clip: ClipInfo
-) -> tuple[Spec, "StreamWorker"]:
-    """Check the arguments of a filter and build what runs it.
+class CommonArguments(TypedDict, total=False):
+    """Arguments that every filter has.
+
+    weights: A name of the registry (`vs-vsr weights list`) or a file.
+    device: "auto" (a GPU where there is one), "cpu", "cuda:0", …
+    precision: "auto" (fp16 on a GPU; on a CPU bf16 where the processor has it; fp32 for VRT),
+        "fp32", "bf16" or "fp16".
+    chunk: Frames computed together, less by default where the pictures are large; 0 is the whole
+        clip at once, as the papers' numbers are made.
+    tile: Side in pixels of the spatial tiles, at least 64; 0, the default but for VRT, is whole
+        frames.
+    overlap: Pixels that neighbouring tiles share, default 32 (VRT: 20), or a quarter of `tile`
+        where that is less.
+    scenes: Where states and windows stop: at the frames' own marks ("props": `_SceneChangePrev` and
+        `_SceneChangeNext`), at cuts found in the pictures ("detect"), nowhere ("off"), or at either
+        ("auto", the default). There a mark decides about its pair of frames even where it is 0, and
+        the pictures decide about pairs without one.
+    matrix: Matrix of a YUV or GRAY frame whose `_Matrix` does not say: "709", "170m", "470bg",
+        "2020ncl", "240m", "fcc" or "ycgco", or its number (`vapoursynth.MATRIX_BT709`); by default
+        it follows from the frame's size.
+    prefetch: Ask the source for the next chunk's frames while one is computed; default off.
+    """
+
+    weights: str | os.PathLike[str]
+    device: str
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    chunk: int
+    tile: int
+    overlap: int
+    scenes: Literal["auto", "props", "detect", "off"]
+    matrix: str | int
+    prefetch: bool
+
+
+class RecurrentArguments(CommonArguments, total=False):
+    """Arguments of the filters that carry a forward state.
+
+    lookahead: Frames after a chunk that its backward pass sees, default 15.
+    segment: Frames over which the forward state is carried, a multiple of `chunk`, default 4
+        chunks. A seek computes from the segment's start.
+    preroll: Frames before a segment that warm its state up, default 10.
+    """
+
+    lookahead: int
+    segment: int
+    preroll: int
+
+
+def basicvsr(clip: "VideoNode", **arguments: Unpack[RecurrentArguments]) -> "VideoNode":
+    """Upscale a clip four times with BasicVSR.
+
+    Args:
+        clip: Any constant format and size, progressive. What is not RGBS or RGBH is converted and
+            converted back; values are clamped to [0, 1] of the RGB range.
+        arguments: As in `RecurrentArguments`; `chunk` is 30 by default, `weights` "reds4".
+
+    Returns:
+        The clip at four times the width and height, in its own format, with its properties.
 
     Raises:
-        VsrError: An argument breaks its rule, or weights or device are not to be had.
+        vapoursynth.Error: An argument breaks its rule, or weights or device are not to be had.
+
+    Source: BasicVSR, arXiv:2012.02181.
     """
-    if not clip.width or not clip.height or not clip.format:
-        raise ArgumentError(
-            f"{function}: clip must be of constant format and size, got a variable one. Bring its "
-            "parts to one with clip.resize, or filter them one by one."
-        )
-    read = Reader(function, args)
-    options = Options.read(read, clip.width, clip.height)
-    model = _model(read, options)
-    made = streaming(model, read, options, clip)
-    plan, rate = made.plan, made.rate
-    if rate * clip.fps_num > _LARGEST:
-        rule = f"of at most {_LARGEST // rate} fps"
-        raise read.error("clip", rule, clip.fps_num, "Set its rate with std.AssumeFPS.")
-    scale = made.stream.scale
-    around = 2 * (plan.lookahead + plan.context) + plan.preroll
-    spec = Spec(
-        work_format=_RGBH if clip.format == _RGBH else _RGBS,
-        width=scale * clip.width,
-        height=scale * clip.height,
-        num_frames=rate * plan.frames,
-        chunk=rate * min(plan.chunk, plan.frames),
-        # What one chunk reads and the next one reads again, and the frames fetched ahead.
-        cache_frames=min(plan.chunk * (1 + options.prefetch) + around, plan.frames),
-        matrix=options.matrix,
-        prefetch=options.prefetch,
-        fps_num=rate * clip.fps_num,
-        fps_den=clip.fps_den,
-        rate=rate,
-        message=made.message,
-    )
-    runner = Runner(made.stream, plan, options.scenes, made.tiles)
-    return spec, StreamWorker(function, runner, options.device)
+    return _call("BasicVSR", clip, arguments)
 
 
-class StreamWorker:
-    """One filter's side of the bridge: frames to tensors, the runner, and back."""
+def iconvsr(
+    clip: "VideoNode", *, keyframe: int | None = None, **arguments: Unpack[RecurrentArguments]
+) -> "VideoNode":
+    """Upscale a clip four times with IconVSR.
 
-    def __init__(self, function: str, runner: Runner, device: torch.device) -> None:
-        """Run `runner` on `device` for the filter `function`."""
-        self._function = function
-        self._runner = runner
-        self._device = device
-        # Whether pictures made so far are stale, which nobody has been told.
-        self._stale = False
-        with _build_lock:
-            if device not in _threads:
-                thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
-                # Started here, where a system without threads to spare fails the filter's creation:
-                # a job that is queued without one would run later, on frames that are long gone.
-                thread.submit(int).result()
-                _threads[device] = thread
-            self._thread = _threads[device]
+    Args:
+        clip: As for `basicvsr`.
+        keyframe: Every how many frames, by frame number, both branches are refilled; default 5, as
+            the published networks were trained. The first and last frame of a shot always are.
+        arguments: As in `RecurrentArguments`; `chunk` is 30 by default, `weights` "reds4". A seek
+            computes the backward pass of the segment's chunks too.
 
-    def next(self, chunk: int, *, initial: bool) -> Step:
-        """The step to do now for `chunk`; at first, what it is if its turn comes in order."""
-        return self._runner.expected(chunk) if initial else self._runner.next(chunk)
-
-    def run(self, job: Job) -> bool:
-        """Do the step of `job` on its frames; whether pictures made before are stale now."""
-        future = self._thread.submit(self._run, job)
-        try:
-            if not wait([future], _SLOW_S).done:
-                first, last = job.step.first, job.step.last - 1
-                job.log(
-                    f"{self._function}: frames {first} to {last} have been computing on "
-                    f"{self._device} for {_SLOW_S:g} s. Their pictures come all at once."
-                )
-        finally:
-            # Whatever happens here, the frames are in use until then.
-            wait([future])
-        hint = "Use a smaller chunk, or tile=256."
-        try:
-            with _memory_errors(self._function, self._device, "a chunk", hint):
-                future.result()
-        finally:
-            # An exception holds this frame, and `future` the exception: the memory of a step that
-            # failed would stay until the garbage is collected.
-            del future
-        stale, self._stale = self._stale, False
-        return stale
-
-    def _run(self, job: Job) -> None:
-        marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
-        frames = [host.upload(frame.planes, self._device) for frame in job.inputs]
-        planes = [frame.planes for frame in job.outputs]
-        with host.writing(planes, self._device) as out:
-            # Told once the job is done, also where its own end fails.
-            self._stale |= self._runner.run(job.step, frames, marks, out)
-        del frames, out
-        host.give_back()
-
-    def ended(self, chunk: int, missing: Step | None) -> None:
-        """A request for `chunk` is over; `missing` is what the source could not give for it."""
-        try:
-            if missing is not None:
-                self._runner.failed(missing)
-        finally:
-            self._runner.ended(chunk)
-
-
-@contextmanager
-def _memory_errors(function: str, device: torch.device, what: str, what_now: str) -> Iterator[None]:
-    """Say in a sentence that `device` has no memory left for `what`.
+    Returns:
+        As `basicvsr`.
 
     Raises:
-        DeviceError: It has none.
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: IconVSR, arXiv:2012.02181.
     """
+    return _call("IconVSR", clip, {"keyframe": keyframe, **arguments})
+
+
+def edvr(
+    clip: "VideoNode",
+    *,
+    padding: Literal["reflection_circle", "replicate"] | None = None,
+    **arguments: Unpack[CommonArguments],
+) -> "VideoNode":
+    """Upscale a clip four times, or deblur it, with EDVR: each frame with 2 or 3 on either side.
+
+    Args:
+        clip: As for `basicvsr`.
+        padding: What windows see beyond a shot's ends: what mirrors about the window, or the end
+            frame. By default as the official tests of the network: the former for upscaling sharp
+            input, the latter otherwise.
+        arguments: As in `CommonArguments`; `chunk` is 10 by default, `weights` "reds4".
+
+    Returns:
+        The clip at four times the width and height; at its own size for weights that restore
+        ("deblur", "deblurcomp", the second stages).
+
+    Raises:
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: EDVR, arXiv:1905.02716.
+    """
+    return _call("EDVR", clip, {"padding": padding, **arguments})
+
+
+def realbasicvsr(
+    clip: "VideoNode",
+    *,
+    refine_threshold: float | None = None,
+    **arguments: Unpack[RecurrentArguments],
+) -> "VideoNode":
+    """Upscale a clip of real, degraded footage four times with RealBasicVSR.
+
+    Args:
+        clip: As for `basicvsr`.
+        refine_threshold: Clean a chunk's frames again, up to three times, until a pass changes
+            them by less than this on average, in 1/255; the paper's dynamic refinement is 5. By
+            default one pass, as every published configuration does. The reference decides once for
+            a whole clip; a stream decides for each chunk, and for each tile of it.
+        arguments: As in `RecurrentArguments`; `chunk` is 30 by default, `weights` "reds".
+
+    Returns:
+        As `basicvsr`.
+
+    Raises:
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: RealBasicVSR, arXiv:2111.12704.
+    """
+    return _call("RealBasicVSR", clip, {"refine_threshold": refine_threshold, **arguments})
+
+
+def vrt(
+    clip: "VideoNode",
+    *,
+    lookahead: int | None = None,
+    sigma: float | None = None,
+    **arguments: Unpack[CommonArguments],
+) -> "VideoNode":
+    """Upscale, deblur, denoise or interpolate a clip with VRT.
+
+    Args:
+        clip: As for `basicvsr`.
+        lookahead: Frames that neighbouring windows share and average, at most `chunk`, default 2.
+            A window has `chunk + lookahead` frames.
+        sigma: For denoising: standard deviation of the noise on a scale of 255, 0 to 50.
+        arguments: As in `CommonArguments`. `weights` must be named: the published ones may not be
+            used commercially (CC BY-NC 4.0). `chunk` makes windows of 12 or 16 frames by default;
+            `tile` is 128, a multiple of 8, and decides the memory.
+
+    Returns:
+        The clip at four times the width and height for super-resolution, at its own size for
+        restoration; with twice the frames, of half the duration each, for interpolation.
+
+    Raises:
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: VRT, arXiv:2201.12288.
+    """
+    return _call("VRT", clip, {"lookahead": lookahead, "sigma": sigma, **arguments})
+
+
+def basicvsrpp(
+    clip: "VideoNode",
+    *,
+    lookahead: int | None = None,
+    preroll: int | None = None,
+    **arguments: Unpack[CommonArguments],
+) -> "VideoNode":
+    """Upscale a clip four times, or restore it, with BasicVSR++.
+
+    Args:
+        clip: As for `basicvsr`.
+        lookahead: Frames after a chunk that its passes see, default 15.
+        preroll: Frames before a chunk that its passes see, default 15.
+        arguments: As in `CommonArguments`; `chunk` is 60 by default, `weights` "reds4".
+
+    Returns:
+        The clip at four times the width and height; at its own size for weights that restore
+        ("deblur-gopro", "denoise", "ntire-decompress-track1", …).
+
+    Raises:
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: BasicVSR++, arXiv:2104.13371.
+    """
+    return _call("BasicVSRPP", clip, {"lookahead": lookahead, "preroll": preroll, **arguments})
+
+
+def _call(function: str, clip: "VideoNode", arguments: Any) -> "VideoNode":
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if "weights" in given:
+        given["weights"] = os.fspath(given["weights"])
+    node: VideoNode = getattr(_plugin(clip, function), function)(**given)
+    return node
+
+
+def _plugin(clip: "VideoNode", function: str) -> Any:
+    """The plugin, bound to the clip; loaded where VapourSynth did not find it itself."""
+    import vapoursynth as vs
+
     try:
-        yield
-    except (MemoryError, RuntimeError) as e:
-        # Of a GPU torch has an exception for it, of a CPU it says so in a plain RuntimeError.
-        of_memory = isinstance(e, MemoryError | torch.OutOfMemoryError)
-        if not of_memory and "can't allocate memory" not in str(e):
-            raise
-        asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(e), re.IGNORECASE)
-        got = f"none for {asked[1]} more" if asked else "none"
-        # Not from its traceback, whose frames hold the very memory that is wanting.
-        raise DeviceError(
-            f"{function}: device must have the memory for {what}, got {got} on {device}. {what_now}"
-        ) from e.with_traceback(None)
-
-
-def _model(read: Reader, options: Options) -> nn.Module:
-    """The network of these options, built once for the process."""
-    function = read.function
-    own = network_options(read)
-    path = store.find(read.text("weights", _default_weights(read)), function)
-    # The filter is in it, as what a file holds is checked when it is built.
-    file = (function, store.identity(path))
-    key = (*file, options.device, options.dtype, *sorted(own.items()))
-    if options.device.type == "cuda":
-        # For the process, as threads of several devices share it: float32 convolutions in float32,
-        # and the same algorithm every time.
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
-    with _build_lock:
-        model = _built.get(key)
-        if model is None:
-            with _memory_errors(function, options.device, "the network", "Choose another device."):
-                model = load_model(path, model=function, **own).to(options.device)
-                # Buffers stay float32: the means of SPyNet's input are not worth rounding.
-                for parameter in model.parameters():
-                    parameter.data = parameter.data.to(options.dtype)
-            _built[key] = model
-    return model
-
-
-def _default_weights(read: Reader) -> str:
-    default = DEFAULT_WEIGHTS[read.function]
-    if default is None and not read.given("weights"):
-        names = ", ".join(row.name for row in ROWS if row.model == read.function)
-        raise read.error(
-            "weights",
-            "named, as the published ones may not be used commercially (CC BY-NC 4.0)",
-            None,
-            f"Name a file or one of {names}.",
-        )
-    return default or ""
+        return clip.vsr
+    except AttributeError:
+        if not isinstance(clip, vs.VideoNode):
+            raise ArgumentError(
+                f"{function}: clip must be a VideoNode, got {clip!r}. Open a file with a source "
+                "filter."
+            ) from None
+        # VapourSynth looks beside its own package only; this one may be installed elsewhere.
+        for file in files("vs-vsr") or ():
+            if file.stem == "libvsr":
+                vs.core.std.LoadPlugin(str(file.locate()))
+                return clip.vsr
+    raise BridgeError(
+        "bridge: the compiled plugin is missing. Reinstall vs-vsr."
+    )

@@ -12,7 +12,7 @@ HEAD = "import vapoursynth as vs\nfrom vapoursynth import core\n"
 
 
 def stand_in_environment() -> dict[str, str]:
-    """Of a process that imports the stand-in where it would import `vs_vsr.filters`."""
+    """Of a process that imports the stand-in where it would import `vs_vsr.plugin.worker`."""
     return {**environment(), "PYTHONPATH": str(STAND_IN)}
 
 

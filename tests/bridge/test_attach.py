@@ -4,13 +4,14 @@ import ctypes
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import vapoursynth as vs
 from children import python
 
-from vs_vsr import bridge
 from vs_vsr.errors import BridgeError
+from vs_vsr.plugin import bridge
 
 CREATE = """
 try:
@@ -57,9 +58,7 @@ def test_a_host_without_python(tmp_path: Path) -> None:
     done = subprocess.run([host, library], capture_output=True, text=True, timeout=60)
     abi, error = done.stdout.splitlines()
     assert int(abi) == bridge.ABI
-    assert error.startswith(
-        "BasicVSR: the Python package vs_vsr must be there for the plugin, got: "
-    )
+    assert error.startswith("BasicVSR: the plugin cannot import the Python package vs_vsr: ")
     assert "this process runs no Python. Run the script in a Python where vs-vsr" in error
     assert done.returncode == 0
 
@@ -67,7 +66,7 @@ def test_a_host_without_python(tmp_path: Path) -> None:
 def test_a_script_need_not_import_the_package() -> None:
     done = python(
         "import sys\n"
-        "before = 'vs_vsr.bridge' in sys.modules\n"
+        "before = 'vs_vsr.plugin.bridge' in sys.modules\n"
         "clip = core.std.BlankClip(format=vs.RGBS, width=8, height=8, length=9)\n"
         "frame = core.vsr.BasicVSR(clip).get_frame(8)\n"
         "print(before, frame.width, frame.height)\n"
@@ -79,12 +78,12 @@ def test_a_script_need_not_import_the_package() -> None:
 def test_without_the_package() -> None:
     done = python("import sys; sys.modules['vs_vsr'] = None\n" + CREATE + CREATE)
     first, second = done.stdout.splitlines()
-    assert first.startswith("BasicVSR: the Python package vs_vsr must be there for the plugin, got")
+    assert first.startswith("BasicVSR: the plugin cannot import the Python package vs_vsr: ")
     assert first == second
 
 
 def test_a_package_of_another_version() -> None:
-    done = python("from vs_vsr import bridge; bridge.ABI = 99\n" + CREATE)
+    done = python("from vs_vsr.plugin import bridge; bridge.ABI = 99\n" + CREATE)
     assert done.stdout == (
         f"bridge: the compiled plugin must have ABI 99, got {bridge.ABI}. Reinstall vs-vsr.\n"
     )
@@ -94,7 +93,9 @@ def test_a_package_that_is_upgraded_while_the_process_runs() -> None:
     done = python(
         "clip = core.std.BlankClip(format=vs.RGBS, width=8, height=8)\n"
         "out = core.vsr.BasicVSR(clip)\n"
-        "from vs_vsr import bridge; bridge.ABI = 99\n" + CREATE + "print(out.get_frame(0).width)\n"
+        "from vs_vsr.plugin import bridge; bridge.ABI = 99\n"
+        + CREATE
+        + "print(out.get_frame(0).width)\n"
     )
     assert done.stdout == (
         f"bridge: the compiled plugin must have ABI 99, got {bridge.ABI}. Reinstall vs-vsr.\n32\n"
@@ -103,8 +104,13 @@ def test_a_package_that_is_upgraded_while_the_process_runs() -> None:
 
 def test_a_plugin_of_another_version() -> None:
     asked: list[int] = []
-    kind = dict(bridge._Exports._fields_)["set_callbacks"]
-    exports = bridge._Exports(99, kind(lambda callbacks: asked.append(1) or 0))  # type: ignore[operator]
+    kind: Any = dict(bridge._Exports._fields_)["set_callbacks"]
+
+    def set_callbacks(callbacks: int) -> int:
+        asked.append(callbacks)
+        return 0
+
+    exports = bridge._Exports(99, kind(set_callbacks))
     with pytest.raises(
         BridgeError, match=rf"must have ABI {bridge.ABI}, got 99\. Reinstall vs-vsr\.$"
     ):

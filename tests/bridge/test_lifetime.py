@@ -135,7 +135,7 @@ def work(wait):
 def test_cores_destroyed_with_requests_in_flight() -> None:
     done = python(
         CORES + "import sys\nprint([work(wait) for wait in (0.01, 0.001, 0.03)])\n"
-        "from vs_vsr import bridge\nprint(len(bridge._workers))\n"
+        "from vs_vsr.plugin import bridge\nprint(len(bridge._workers))\n"
         "print(open('/proc/self/maps').read() if sys.platform == 'linux' else 'libvsr')\n"
     )
     values, workers, maps = done.stdout.split("\n", 2)

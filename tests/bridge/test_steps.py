@@ -23,7 +23,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(STAND_IN)
     import stand_in_filters
 
-    monkeypatch.setitem(sys.modules, "vs_vsr.filters", stand_in_filters)
+    monkeypatch.setitem(sys.modules, "vs_vsr.plugin.worker", stand_in_filters)
     monkeypatch.setattr(stand_in_filters, "workers", [])
     return stand_in_filters
 
@@ -109,7 +109,7 @@ def test_a_worker_that_fails_fails_its_chunk_alone(stand_in: ModuleType, format:
     ("weights", "message"),
     [
         ("next 1", "^BasicVSR: RuntimeError: no next step$"),
-        ("empty 1", r"^BasicVSR: a step must have frames within 0\.\.40, got 5\.\.5\. Report"),
+        ("empty 1", r"^BasicVSR: a step was planned on frames 5\.\.5 of a clip of 40\. Report"),
     ],
 )
 def test_a_step_that_cannot_be(stand_in: ModuleType, weights: str, message: str) -> None:
@@ -121,7 +121,7 @@ def test_a_step_that_cannot_be(stand_in: ModuleType, weights: str, message: str)
 
 def test_a_state_that_is_never_kept(stand_in: ModuleType) -> None:
     out = core.vsr.BasicVSR(numbered(), weights="forgetful")
-    with pytest.raises(vs.Error, match=r"^BasicVSR: the state after chunk 0 must be kept"):
+    with pytest.raises(vs.Error, match=r"^BasicVSR: the state after chunk 0 was lost"):
         out.get_frame(5)
     out.get_frame(0)
 
@@ -202,7 +202,7 @@ def test_prefetch_reads_ahead_of_what_is_asked_for(stand_in: ModuleType) -> None
 
 
 def test_a_clip_that_is_let_go_is_closed(stand_in: ModuleType) -> None:
-    from vs_vsr import bridge
+    from vs_vsr.plugin import bridge
 
     out = core.vsr.BasicVSR(numbered(), prefetch=1)
     futures = [out.get_frame_async(n) for n in range(12)]

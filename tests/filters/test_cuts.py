@@ -18,7 +18,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(small_checkpoint(tmp_path_factory.mktemp("weights"), channels=8, blocks=1))
 
 
-def clip(seeds: tuple[int, int] = (3, 9), **marks: dict[int, int]) -> vs.VideoNode:
+Properties = dict[str, dict[int, int]]
+
+
+def clip(seeds: tuple[int, int] = (3, 9), marks: Properties | None = None) -> vs.VideoNode:
     """Frames of two scenes; `marks` are properties, each by frame number."""
     with torch.inference_mode():
         halves = [drifting(LENGTH, *SIZE, seed=seed) for seed in seeds]
@@ -28,7 +31,7 @@ def clip(seeds: tuple[int, int] = (3, 9), **marks: dict[int, int]) -> vs.VideoNo
         out = f.copy()
         for p in range(3):
             np.asarray(out[p])[:] = pictures[n][0, p].numpy()
-        for name, values in marks.items():
+        for name, values in (marks or {}).items():
             if n in values:
                 out.props[name] = values[n]
         return out
@@ -50,7 +53,7 @@ def pictures(source: vs.VideoNode, weights: str, order: Any = range(LENGTH), **o
 def test_a_change_of_scene_without_marks_is_a_cut(weights: str, chunks: dict[str, int]) -> None:
     got = pictures(clip(), weights, **chunks)
     np.testing.assert_array_equal(got, pictures(clip(), weights, **chunks, scenes="detect"))
-    marked = clip(_SceneChangePrev={CUT: 1})
+    marked = clip(marks={"_SceneChangePrev": {CUT: 1}})
     np.testing.assert_array_equal(got, pictures(marked, weights, **chunks, scenes="props"))
     # Nothing of the other scene is in it.
     np.testing.assert_array_equal(got[:CUT], pictures(clip((3, 5)), weights, **chunks)[:CUT])
@@ -63,7 +66,7 @@ def test_a_change_of_scene_without_marks_is_a_cut(weights: str, chunks: dict[str
 def test_a_mark_of_0_says_that_there_is_no_cut(
     weights: str, chunks: dict[str, int], name: str, frame: int
 ) -> None:
-    got = pictures(clip(**{name: {frame: 0}}), weights, **chunks)
+    got = pictures(clip(marks={name: {frame: 0}}), weights, **chunks)
     np.testing.assert_array_equal(got, pictures(clip(), weights, **chunks, scenes="off"))
     assert (got != pictures(clip(), weights, **chunks)).any()
 
@@ -72,14 +75,14 @@ def test_a_mark_of_0_says_that_there_is_no_cut(
 def test_a_mark_that_is_set_is_a_cut_and_the_other_pairs_are_looked_at(
     weights: str, name: str, frame: int
 ) -> None:
-    got = pictures(clip(**{name: {frame: 1}}), weights)
-    both = clip(_SceneChangePrev={CUT: 1, 8: 1})
+    got = pictures(clip(marks={name: {frame: 1}}), weights)
+    both = clip(marks={"_SceneChangePrev": {CUT: 1, 8: 1}})
     np.testing.assert_array_equal(got, pictures(both, weights, scenes="props"))
     assert (got != pictures(clip(), weights)).any()
 
 
 def test_the_order_of_requests_changes_nothing(weights: str) -> None:
-    source = clip(_SceneChangePrev={CUT: 0, 9: 1})
+    source = clip(marks={"_SceneChangePrev": {CUT: 0, 9: 1}})
     for chunks in CHUNKS:
         want = pictures(source, weights, **chunks)
         for order in (range(LENGTH - 1, -1, -1), [7, 2, 11, 5, 0, 9, 6, 1, 10, 3, 8, 4]):

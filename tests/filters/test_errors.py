@@ -15,7 +15,7 @@ import torch
 import vapoursynth as vs
 from conftest import small_checkpoint
 
-from vs_vsr import filters
+from vs_vsr.plugin import worker
 from vs_vsr.streaming.runner import Runner
 
 core = vs.core
@@ -154,7 +154,7 @@ def test_a_cpu_without_the_memory(weights: str) -> None:
     command = [sys.executable, "-c", NO_MEMORY, weights]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert re.fullmatch(
-        r"BasicVSR: device must have the memory for a chunk, got none for \d+ bytes more on cpu\. "
+        r"BasicVSR: cpu has no memory left for a chunk \(\d+ bytes more\)\. "
         r"Use a smaller chunk, or tile=256\.\n",
         done.stdout,
     ), done.stdout + done.stderr
@@ -186,18 +186,18 @@ def test_a_processor_without_bfloat16(weights: str) -> None:
 
 
 def test_every_cpu_is_one_device(weights: str) -> None:
-    before = set(filters._threads)
+    before = set(worker._threads)
     for device in ("cpu", "cpu:0", "cpu:3"):
         core.vsr.BasicVSR(blank(), weights=weights, device=device).get_frame(0)
-    assert set(filters._threads) - before <= {torch.device("cpu")}
-    assert {device for device in filters._threads if device.type == "cpu"} == {torch.device("cpu")}
+    assert set(worker._threads) - before <= {torch.device("cpu")}
+    assert {device for device in worker._threads if device.type == "cpu"} == {torch.device("cpu")}
 
 
 def test_a_slow_chunk_shows_that_it_is_alive(
     weights: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clip = core.vsr.BasicVSR(blank(6), weights=weights, chunk=4, lookahead=1, device="cpu")
-    monkeypatch.setattr(filters, "_SLOW_S", 0.001)
+    monkeypatch.setattr(worker, "_SLOW_S", 0.001)
     with caplog.at_level("INFO", "vapoursynth"):
         clip.get_frame(0)
     message = "BasicVSR: frames 0 to 4 have been computing on cpu for 0.001 s. Their pictures come"

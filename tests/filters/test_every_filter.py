@@ -10,22 +10,15 @@ import numpy as np
 import pytest
 import torch
 import vapoursynth as vs
-from seeded import NETWORKS, checkpoint
+from networks import NETWORKS, checkpoint
 
-from vs_vsr.weights.detect import load_model
+from vs_vsr.weights.loader import load_model
 
 core = vs.core
 LENGTH, CUT = 13, 6
 # Small chunks make many borders; each filter takes those it has.
 SMALL = {"chunk": 3, "lookahead": 2, "segment": 6, "preroll": 2}
-TAKEN = {
-    "BasicVSR": ("chunk", "lookahead", "segment", "preroll"),
-    "IconVSR": ("chunk", "lookahead", "segment", "preroll"),
-    "RealBasicVSR": ("chunk", "lookahead", "segment", "preroll"),
-    "BasicVSRPP": ("chunk", "lookahead", "preroll"),
-    "EDVR": ("chunk",),
-    "VRT": ("chunk", "lookahead"),
-}
+
 # One of each way to stream, for what does not depend on the network.
 ONE_EACH = ["IconVSR", "EDVR", "RealBasicVSR", "BasicVSRPP", "VRT deblur", "VRT interpolate"]
 # These two stream as the other VRT does, slowly.
@@ -61,14 +54,17 @@ def moving(
 
 
 def filtered(name: str, folder: Path, clip: vs.VideoNode, **options: Any) -> vs.VideoNode:
-    function, _, own = NETWORKS[name]
-    given = {"weights": str(checkpoint(name, folder)), "precision": "fp32", **own, **options}
-    return getattr(clip.vsr, function)(**given)
+    small = NETWORKS[name]
+    weights = str(checkpoint(name, folder))
+    given = {"weights": weights, "precision": "fp32", **small.arguments, **options}
+    node: vs.VideoNode = getattr(clip.vsr, small.filter)(**given)
+    return node
 
 
 def small(name: str) -> dict[str, int]:
-    taken = set(TAKEN[NETWORKS[name][0]]) - ({"lookahead"} if "interpolate" in name else set())
-    return {key: value for key, value in SMALL.items() if key in taken}
+    signature = getattr(core.vsr, NETWORKS[name].filter).signature
+    not_taken = {"lookahead"} if "interpolate" in name else set()
+    return {k: v for k, v in SMALL.items() if f"{k}:" in signature and k not in not_taken}
 
 
 def pixels(frame: vs.VideoFrame) -> bytes:
@@ -121,8 +117,7 @@ def test_the_whole_clip_at_once_is_the_network(name: str, folder: Path) -> None:
     got = np.stack([np.stack([np.asarray(p) for p in f]) for f in out.frames()])
     stacked = np.stack([np.stack([np.asarray(p) for p in f]) for f in clip.frames()])
     frames = torch.from_numpy(stacked).clamp(0, 1)[None]
-    options = {"keyframe_stride": 3} if name == "IconVSR Vimeo" else {}
-    model: Any = load_model(checkpoint(name, folder), **options)
+    model: Any = load_model(checkpoint(name, folder), **NETWORKS[name].options)
     if name.startswith("VRT"):
         sigma = {"sigma": 20} if model.denoises else {}
         want = model.tiled(frames, tile=(0, 0, 0), overlap=(0, 0, 0), **sigma)
@@ -317,7 +312,7 @@ def test_the_typed_twin_is_the_same_filter(function: str, folder: Path) -> None:
 
     by_function = {"vrt": "VRT deblur", "iconvsr": "IconVSR Vimeo"}
     name = by_function.get(function) or next(n for n in NETWORKS if n.lower() == function)
-    own = NETWORKS[name][2]
+    own = NETWORKS[name].arguments
     clip = moving(3, size_for(name))
     twin = getattr(vs_vsr, function)(
         clip, weights=checkpoint(name, folder), precision="fp32", chunk=2, **own

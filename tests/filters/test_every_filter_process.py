@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import environment
-from seeded import NETWORKS, checkpoint
+from networks import NETWORKS, checkpoint
 
 HEAD = "import vapoursynth as vs\nfrom vapoursynth import core\n"
 
@@ -19,9 +19,9 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[bytes]:
 
 
 def call(name: str, folder: Path, arguments: str = "") -> str:
-    function, _, own = NETWORKS[name]
-    given = "".join(f", {key}={value!r}" for key, value in own.items())
-    return f"core.vsr.{function}(clip, weights={str(checkpoint(name, folder))!r}{given}{arguments})"
+    small, weights = NETWORKS[name], str(checkpoint(name, folder))
+    given = "".join(f", {key}={value!r}" for key, value in small.arguments.items())
+    return f"core.vsr.{small.filter}(clip, weights={weights!r}{given}{arguments})"
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -1,9 +1,16 @@
 """Any constant format goes in and comes out, with its colours, properties and durations."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 import vapoursynth as vs
 from conftest import small_checkpoint
+
+from vs_vsr.streaming.runner import Runner
+from vs_vsr.transfer import host
 
 core = vs.core
 
@@ -25,8 +32,6 @@ FORMATS = [
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A network that adds nothing: what comes out is the bilinear enlargement."""
-    import torch
-
     path = small_checkpoint(tmp_path_factory.mktemp("weights"), channels=8, blocks=1)
     state = torch.load(path, weights_only=True)["params"]
     for name in ("conv_last.weight", "conv_last.bias"):
@@ -109,7 +114,7 @@ def test_rgb_that_still_carries_the_matrix_of_its_yuv(weights: str) -> None:
 def test_a_matrix_that_is_not_said_follows_from_the_size(
     weights: str, width: int, height: int, arguments: dict[str, str], matrix: int
 ) -> None:
-    from vs_vsr.options import MATRICES, default_matrix
+    from vs_vsr.plugin.arguments import MATRICES, default_matrix
 
     given = arguments.get("matrix")
     assert (MATRICES[given] if given else default_matrix(width, height)) == matrix
@@ -183,23 +188,24 @@ def test_any_size(weights: str, width: int, height: int) -> None:
     assert (frame.width, frame.height) == (4 * width, 4 * height)
 
 
-def test_frames_are_neither_copied_on_the_way_in_nor_on_the_way_out(
+def test_frames_are_read_where_they_lie_and_pictures_are_written_where_they_go(
     weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vs_vsr.streaming.runner import Runner
-    from vs_vsr.transfer import host
-
-    read, written = [], []
+    """One clamped float32 copy of a frame is all that is made of it on its way in."""
+    read: list[Sequence[host.Array]] = []
+    written: list[list[int]] = []
     upload, run = host.upload, Runner.run
-    monkeypatch.setattr(
-        host, "upload", lambda planes, device: read.append(planes) or upload(planes, device)
-    )
 
-    def note(self: Runner, step: object, frames: object, marks: object, out: object) -> bool:
-        written.extend([plane.data_ptr() for plane in planes] for planes in out)  # type: ignore[attr-defined]
-        return run(self, step, frames, marks, out)  # type: ignore[arg-type]
+    def note_upload(planes: Sequence[host.Array], device: torch.device) -> torch.Tensor:
+        read.append(planes)
+        return upload(planes, device)
 
-    monkeypatch.setattr(Runner, "run", note)
+    def note_run(self: Runner, step: Any, frames: Any, marks: Any, out: Any) -> bool:
+        written.extend([plane.data_ptr() for plane in planes] for planes in out)
+        return run(self, step, frames, marks, out)
+
+    monkeypatch.setattr(host, "upload", note_upload)
+    monkeypatch.setattr(Runner, "run", note_run)
     clip = core.std.BlankClip(flat(vs.RGBS), keep=True)
     source, frame = clip.get_frame(0), core.vsr.BasicVSR(clip, weights=weights).get_frame(0)
     addresses = [source.get_read_ptr(p).value for p in range(3)]

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import vapoursynth as vs
-from seeded import checkpoint
+from networks import checkpoint
 
 core = vs.core
 FORMATS = [

@@ -10,7 +10,7 @@ import torch
 import vapoursynth as vs
 from conftest import small_network
 
-from vs_vsr import filters
+from vs_vsr.plugin import worker
 
 TIME = 1_700_000_000
 
@@ -57,11 +57,11 @@ def test_one_file_by_several_names(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = weights(tmp_path / "net.pth", 1)
     monkeypatch.chdir(tmp_path)
     mean(path)
-    kept = len(filters._built)
+    kept = len(worker._built)
     (tmp_path / "link.pth").symlink_to(path)
     for name in ("net.pth", "./net.pth", "link.pth"):
         mean(name)
-    assert len(filters._built) == kept
+    assert len(worker._built) == kept
     # A copy is another file.
     mean(shutil.copy2(path, tmp_path / "copy.pth"))
-    assert len(filters._built) == kept + 1
+    assert len(worker._built) == kept + 1

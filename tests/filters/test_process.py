@@ -75,16 +75,16 @@ def test_a_capped_chunk_is_reported_beside_the_video(weights: Path, tmp_path: Pa
 def test_a_network_stays_built_when_the_script_is_loaded_again(weights: Path) -> None:
     import vapoursynth as vs
 
-    from vs_vsr import filters
+    from vs_vsr.plugin import worker
 
     clip = vs.core.std.BlankClip(format=vs.RGBS, width=32, height=32, length=3)
     vs.core.vsr.BasicVSR(clip, weights=str(weights))
-    before = dict(filters._built)
+    before = dict(worker._built)
     vs.core.vsr.BasicVSR(clip, weights=str(weights))
-    assert filters._built == before
+    assert worker._built == before
     vs.core.vsr.BasicVSR(clip, weights=str(weights), precision="fp32")
     vs.core.vsr.BasicVSR(clip, weights=str(weights), precision="bf16")
-    assert len(filters._built) > len(before)
+    assert len(worker._built) > len(before)
 
 
 def test_creation_asks_for_no_frame(weights: Path) -> None:

@@ -28,9 +28,11 @@ def weight(name: str, shape: torch.Size) -> Tensor:
 
 def fill(model: nn.Module) -> nn.Module:
     """Give each parameter the values of its published (BasicSR's) name."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weight(name.replace("upsampler.", ""), parameter.shape))
+    state = model.state_dict()
+    for name, parameter in model.named_parameters():
+        values = weight(name.replace("upsampler.", ""), parameter.shape)
+        state[name] = values.view(state[name].shape)
+    model.load_state_dict(state)
     return model.eval().requires_grad_(False)
 
 

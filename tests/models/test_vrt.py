@@ -65,7 +65,7 @@ def clip(frames: int, height: int = 64, width: int = 64, batch: int = 1) -> Tens
     fine = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
     # Grain, so that no two rows or columns are the same.
     fine += 0.1 * torch.rand_like(fine)
-    return fine.unflatten(0, (batch, frames))
+    return torch.unflatten(fine, 0, (batch, frames))
 
 
 def test_the_reference_result(shared: Path) -> None:
@@ -380,7 +380,8 @@ def plain_attention(block: Block, x: Tensor, windows: Windows) -> Tensor:
     def attend(q: Tensor, k: Tensor, v: Tensor, added: Tensor) -> Tensor:
         q, k, v = (z.unflatten(-1, (attn.heads, -1)).transpose(0, 1) for z in (q, k, v))
         scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5 + added
-        return (scores.softmax(-1) @ v).transpose(0, 1).flatten(1)
+        out: Tensor = (scores.softmax(-1) @ v).transpose(0, 1).flatten(1)
+        return out
 
     for i in range(0, padded[0], wt):
         for j in range(0, padded[1], wh):
@@ -389,7 +390,8 @@ def plain_attention(block: Block, x: Tensor, windows: Windows) -> Tensor:
                 tokens = y[0][place].flatten(0, 2)
                 side = labels[place].flatten()
                 mask = torch.where(side[:, None] == side, 0.0, -100.0)
-                result = attend(*attn.qkv_self(tokens).chunk(3, -1), bias + mask)
+                all_q, all_k, all_v = attn.qkv_self(tokens).chunk(3, -1)
+                result = attend(all_q, all_k, all_v, bias + mask)
                 if attn.mutual:
                     half = count // 2
                     seen = attn.qkv_mut(tokens + attn.position_bias[0].repeat(2, 1))
@@ -410,12 +412,13 @@ def test_blocks_in_windows(
     monkeypatch.setitem(vrt_attention._SLICE_TOKENS, "cpu", slice_tokens)
     window = (2 if mutual else 4, 4, 4)
     group = BlockGroup(12, 2, window, 3, mutual=mutual)
-    for block in group.blocks:
+    blocks: Any = group.blocks
+    for block in blocks:
         block.attn.relative_position_bias_table.normal_()
     x = torch.randn(1, *size, 12)
     want = x
-    for block, shift in zip(group.blocks, ((0, 0, 0), [n // 2 for n in window]), strict=True):
-        windows = Windows.of(size, window, tuple(shift), x)
+    for block, shift in zip(blocks, ((0, 0, 0), (window[0] // 2, 2, 2)), strict=True):
+        windows = Windows.of(size, window, shift, x)
         want = want + plain_attention(block, want, windows)
         hidden = block.norm2(want)
         gate = 0.5 * block.mlp.fc11(hidden)

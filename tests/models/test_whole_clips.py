@@ -4,14 +4,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import drifting, small_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from seeded import network
+from networks import network
 from torch import Tensor
 
 from vs_vsr.errors import ShapeError
-from vs_vsr.models.layers import enlarged
+from vs_vsr.models.layers import upsampled
 from vs_vsr.models.sampling import flow_warp
 
 
@@ -41,11 +42,46 @@ def plain_iconvsr(model: Any, frames: list[Tensor], stride: int) -> Tensor:
         if i in keys:
             feature = model.forward_fusion(torch.cat((feature, refill[i]), dim=1))
         feature = model.forward_trunk(torch.cat((frames[i], past[i], feature), dim=1))
-        base = enlarged(frames[i], 4)
+        base = upsampled(frames[i], 4)
         out = torch.empty_like(base)
         model.upsampler(feature, base, out.unbind(1))
         pictures.append(out)
     return torch.stack(pictures, dim=1)
+
+
+def plain_basicvsr(model: Any, frames: list[Tensor]) -> Tensor:
+    """Two loops, and the features of both fused."""
+    blank = torch.zeros(len(frames[0]), model.channels, *frames[0].shape[-2:])
+    backward: list[Tensor] = []
+    feature = blank
+    for i in reversed(range(len(frames))):
+        if backward:
+            feature = flow_warp(feature, model.spynet(frames[i], frames[i + 1]))
+        feature = model.backward_trunk(torch.cat((frames[i], feature), dim=1))
+        backward.insert(0, feature)
+    feature, pictures = blank, []
+    for i, frame in enumerate(frames):
+        if i > 0:
+            feature = flow_warp(feature, model.spynet(frame, frames[i - 1]))
+        feature = model.forward_trunk(torch.cat((frame, feature), dim=1))
+        fused = model.fusion(torch.cat((backward[i], feature), dim=1))
+        base = upsampled(frame, 4)
+        out = torch.empty_like(base)
+        model.upsampler(F.leaky_relu(fused, 0.1), base, out.unbind(1))
+        pictures.append(out)
+    return torch.stack(pictures, dim=1)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+@pytest.mark.parametrize("size", [(9, 5), (33, 64), (50, 78)])
+def test_basicvsr_of_any_size_and_length(length: int, size: tuple[int, int]) -> None:
+    model = network("BasicVSR")
+    frames = [
+        torch.cat(pair)
+        for pair in zip(drifting(length, *size), drifting(length, *size, seed=5), strict=True)
+    ]
+    want = plain_basicvsr(model, frames)
+    torch.testing.assert_close(model(torch.stack(frames, dim=1)), want, atol=1e-5, rtol=0)
 
 
 @settings(max_examples=6)

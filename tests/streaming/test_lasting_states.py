@@ -7,31 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import drifting
-from seeded import network
+from conftest import Flaky, drifting, marked
+from networks import NETWORKS, network
 from torch import Tensor
 
-from vs_vsr.models.stretch import Stretch
+from vs_vsr.models.stream import Span
+from vs_vsr.streaming.clip import Clip
 from vs_vsr.streaming.plan import Plan
-from vs_vsr.streaming.runner import Runner
-from vs_vsr.streaming.tiles import tiles
 
 HEIGHT, WIDTH, LENGTH = 24, 28, 14
 
-# Chunks and segments that many borders and few frames make.
-_ALONE = Plan(LENGTH, 3, 0, 3, 0, context=4, spares=True)
-_CARRIED = Plan(LENGTH, 3, 2, 6, 2)
-_BESIDE = Plan(LENGTH, 3, 2, 3, 2)
-PLANS = {
-    "EDVR": _ALONE,
-    "EDVR deblur": _ALONE,
-    "IconVSR": Plan(LENGTH, 3, 2, 6, 2, context=4, coupled=True),
-    "IconVSR Vimeo": Plan(LENGTH, 3, 1, 6, 2, context=6, coupled=True),
-    "RealBasicVSR": _CARRIED,
-    "BasicVSRPP": _BESIDE,
-    "BasicVSRPP restore": _BESIDE,
-}
-RECURRENT = [name for name in PLANS if not name.startswith("EDVR")]
+PLANS = {name: small.plan for name, small in NETWORKS.items() if small.plan is not None}
+# EDVR keeps nothing from frame to frame.
+RECURRENT = [name for name, plan in PLANS.items() if not plan.state_is_cache]
 
 
 @cache
@@ -54,42 +42,24 @@ def lasting(name: str) -> Any:
     return model
 
 
-class Streamed:
-    """A clip through a network, chunk by chunk."""
+def clip(model: Any, plan: Plan, frames: Sequence[Tensor], cuts: Iterable[int] = ()) -> Clip:
+    return Clip(model, plan, frames, scenes="props", marks=marked(len(frames), cuts))
 
-    def __init__(
-        self, model: Any, plan: Plan, frames: Sequence[Tensor], cuts: Iterable[int] = ()
-    ) -> None:
-        self.plan = plan
-        self.runner = Runner(model, plan, "props", tiles(HEIGHT, WIDTH, 0, 0, model.scale))
-        self.broken: set[int] = set()
-        self._scale = model.scale
-        self._frames = frames
-        self._marks = [(n in set(cuts), False) for n in range(len(frames))]
 
-    def chunk(self, chunk: int) -> Tensor:
-        """The pictures of a chunk; raises LookupError where the source cannot give a frame."""
-        while True:
-            step = self.runner.next(chunk)
-            part = slice(step.first, step.last)
-            if self.broken & set(range(step.first, step.last)):
-                self.runner.failed(step)
-                raise LookupError(step)
-            count = len(self.plan.output(chunk)) if step.render else 0
-            size = (self._scale * HEIGHT, self._scale * WIDTH)
-            out = torch.full((count, 3, 1, *size), torch.nan)
-            planes = [picture.unbind() for picture in out]
-            self.runner.run(step, self._frames[part], self._marks[part], planes)
-            if step.render:
-                return out[:, :, 0]
-
-    def all(self, order: Iterable[int] | None = None) -> Tensor:
-        done = {k: self.chunk(k) for k in (order or range(self.plan.chunks))}
-        return torch.cat([done[k] for k in sorted(done)])
+def streamed(
+    model: Any,
+    plan: Plan,
+    frames: Sequence[Tensor],
+    cuts: Iterable[int] = (),
+    order: Iterable[int] | None = None,
+) -> Tensor:
+    through = clip(model, plan, frames, cuts)
+    done = {k: through.chunk(k) for k in (order or range(plan.chunks))}
+    return torch.cat([done[k] for k in sorted(done)])
 
 
 def pictures(name: str, frames: Sequence[Tensor], cuts: Iterable[int] = ()) -> Tensor:
-    return Streamed(lasting(name), PLANS[name], frames, cuts).all()
+    return streamed(lasting(name), PLANS[name], frames, cuts)
 
 
 def whole(name: str, frames: Sequence[Tensor]) -> Tensor:
@@ -128,9 +98,9 @@ def test_any_order_gives_the_same_bits(name: str, cuts: tuple[int, ...]) -> None
     frames, plan = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
     in_order = pictures(name, frames, cuts)
     for order in ([*range(plan.chunks)][::-1], random.Random(4).sample(range(plan.chunks), 5)):
-        assert torch.equal(Streamed(lasting(name), plan, frames, cuts).all(order), in_order)
+        assert torch.equal(streamed(lasting(name), plan, frames, cuts, order), in_order)
     for k in range(plan.chunks):
-        alone = Streamed(lasting(name), plan, frames, cuts).chunk(k)
+        alone = clip(lasting(name), plan, frames, cuts).chunk(k)
         assert torch.equal(alone, in_order[plan.output(k).start : plan.output(k).stop])
 
 
@@ -149,8 +119,16 @@ def test_what_sees_all_of_the_clip_is_the_whole_clip(name: str) -> None:
     context, coupled = like.context, like.coupled
     # Within one segment, which BasicVSR++ does not carry a state over, and from one to the next.
     for segment in (3,) if name.startswith("BasicVSRPP") else (15, 3):
-        plan = Plan(LENGTH, 3, LENGTH, segment, LENGTH, context, coupled)
-        got = Streamed(lasting(name), plan, frames).all()
+        plan = Plan(
+            frames=LENGTH,
+            chunk=3,
+            lookahead=LENGTH,
+            segment=segment,
+            preroll=LENGTH,
+            context=context,
+            coupled=coupled,
+        )
+        got = streamed(lasting(name), plan, frames)
         torch.testing.assert_close(got, whole(name, frames), atol=1e-4, rtol=1e-4)
 
 
@@ -159,8 +137,16 @@ def test_more_context_comes_nearer_to_the_whole_clip(name: str) -> None:
     frames, like = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
     errors = []
     for context in (0, 3, 8):
-        plan = Plan(LENGTH, 3, context, like.segment, context, like.context, like.coupled)
-        got = Streamed(lasting(name), plan, frames).all()
+        plan = Plan(
+            frames=LENGTH,
+            chunk=3,
+            lookahead=context,
+            segment=like.segment,
+            preroll=context,
+            context=like.context,
+            coupled=like.coupled,
+        )
+        got = streamed(lasting(name), plan, frames)
         errors.append((got - whole(name, frames)).abs().mean().item())
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 2 * errors[-1]
@@ -168,14 +154,14 @@ def test_more_context_comes_nearer_to_the_whole_clip(name: str) -> None:
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_chunk_that_cannot_be_had_spoils_no_other_for_long(name: str) -> None:
-    frames, plan = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
-    clip = Streamed(lasting(name), plan, frames)
-    clip.broken = {7}
+    frames, plan = Flaky(drifting(LENGTH, HEIGHT, WIDTH)), PLANS[name]
+    through = clip(lasting(name), plan, frames)
+    frames.broken = {7}
     came = []
     # Each request may meet the frame anew, in a chunk before its own.
     for k in [*range(plan.chunks)] * 3:
         try:
-            assert not clip.chunk(k).isnan().any()
+            assert not through.chunk(k).isnan().any()
             came.append(k)
         except LookupError:
             continue
@@ -188,43 +174,43 @@ def test_a_chunk_that_cannot_be_had_spoils_no_other_for_long(name: str) -> None:
 @pytest.mark.parametrize("name", ["EDVR", "BasicVSRPP restore", "IconVSR"])
 @pytest.mark.parametrize("before", [[0, 1], []])
 def test_a_source_that_fails_once_leaves_no_trace(name: str, before: list[int]) -> None:
-    frames, plan = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
+    frames, plan = Flaky(drifting(LENGTH, HEIGHT, WIDTH)), PLANS[name]
     want = pictures(name, frames)
-    clip = Streamed(lasting(name), plan, frames)
+    through = clip(lasting(name), plan, frames)
     for k in before:
-        clip.chunk(k)
+        through.chunk(k)
     # Of chunk 2 itself: what it looks back at could be had.
-    clip.broken = {8}
+    frames.broken = {8}
     with pytest.raises(LookupError):
-        clip.chunk(2)
-    clip.broken = set()
+        through.chunk(2)
+    frames.broken = set()
     if not before:
         # Only once those frames came is it known.
-        clip.chunk(1)
+        through.chunk(1)
     for k in (2, 3):
-        assert torch.equal(clip.chunk(k), want[3 * k : 3 * k + 3])
+        assert torch.equal(through.chunk(k), want[3 * k : 3 * k + 3])
 
 
 @pytest.mark.parametrize("name", ["EDVR", "BasicVSRPP restore", "IconVSR"])
 def test_what_a_chunk_looks_back_at_stays_away_until_it_comes(name: str) -> None:
-    frames, plan = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
-    clip = Streamed(lasting(name), plan, frames)
-    clip.broken = {5}
+    frames, plan = Flaky(drifting(LENGTH, HEIGHT, WIDTH)), PLANS[name]
+    through = clip(lasting(name), plan, frames)
+    frames.broken = {5}
     with pytest.raises(LookupError):
-        clip.chunk(2)
-    cold = clip.chunk(2)
-    assert torch.equal(clip.chunk(2), cold)
-    clip.broken = set()
-    clip.chunk(1)
-    assert torch.equal(clip.chunk(2), pictures(name, frames)[6:9])
-    assert not torch.equal(clip.chunk(2), cold)
+        through.chunk(2)
+    cold = through.chunk(2)
+    assert torch.equal(through.chunk(2), cold)
+    frames.broken = set()
+    through.chunk(1)
+    assert torch.equal(through.chunk(2), pictures(name, frames)[6:9])
+    assert not torch.equal(through.chunk(2), cold)
 
 
 def test_a_stretch_of_a_shot_is_not_taken_for_all_of_it() -> None:
     # Frames 2 to 7 of a longer shot, of which 4 and 5 are wanted: no end is near.
     frames = drifting(9, HEIGHT, WIDTH)
     model = lasting("EDVR")
-    stretch = Stretch(6, range(2, 4), range(2, 4), first=2)
+    span = Span(6, range(2, 4), range(2, 4), first=2)
     out = torch.empty(2, 1, 3, 4 * HEIGHT, 4 * WIDTH)
-    model.step(frames[2:8], stretch, None, [picture.unbind(1) for picture in out])
+    model.step(frames[2:8], span, None, [picture.unbind(1) for picture in out])
     assert torch.equal(out[:, 0], whole("EDVR", frames)[4:6])

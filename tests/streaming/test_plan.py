@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vs_vsr.streaming.plan import Plan
+from vs_vsr.streaming.plan import Plan, WindowPlan
 
 
 @st.composite
@@ -60,3 +60,76 @@ def test_a_cold_step_never_looks_back(plan: Plan) -> None:
     for chunk in range(plan.chunks):
         assert plan.render(chunk, cold=True).first == plan.output(chunk).start
         assert plan.advance(chunk, cold=True).first == plan.output(chunk).start
+
+
+WINDOWS = st.builds(
+    lambda frames, chunk, share: WindowPlan(
+        frames=frames, chunk=chunk, lookahead=min(share, chunk), segment=chunk
+    ),
+    st.integers(1, 200),
+    st.integers(1, 40),
+    st.integers(0, 40),
+)
+
+
+@given(WINDOWS)
+def test_windows_lie_where_the_reference_puts_them(plan: WindowPlan) -> None:
+    length, stride = plan.chunk + plan.lookahead, plan.chunk
+    starts = [*range(0, plan.frames - length, stride), max(0, plan.frames - length)]
+    found = [window for chunk in range(plan.chunks) for window in plan.windows(chunk)]
+    assert [window.start for window in found] == starts
+    assert all(len(window) == min(length, plan.frames) for window in found)
+
+
+@given(WINDOWS)
+def test_a_seek_makes_every_window_that_reaches_the_chunk(plan: WindowPlan) -> None:
+    for chunk in range(plan.chunks):
+        start = plan.segment_start(chunk)
+        assert 0 <= start <= chunk
+        made = [w for k in range(start, chunk + 1) for w in plan.windows(k)]
+        own = plan.output(chunk)
+        reaching = [
+            w
+            for k in range(plan.chunks)
+            for w in plan.windows(k)
+            if w.start < own.stop and w.stop > own.start
+        ]
+        assert [w for w in made if w in reaching] == reaching
+        step = plan.render(chunk)
+        assert 0 <= step.first <= own.start < own.stop <= step.last <= plan.frames
+        assert all(step.first <= w.start and w.stop <= step.last for w in plan.windows(chunk))
+        later = [k for k in range(chunk + 1, plan.chunks) if plan.segment_start(k) <= chunk]
+        assert set(later) <= set(plan.dependents(chunk))
+
+
+@given(
+    st.integers(1, 200), st.integers(1, 30), st.integers(0, 20), st.integers(1, 4),
+    st.integers(0, 20), st.integers(0, 6), st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_steps_with_context_stay_in_the_clip(
+    frames: int, chunk: int, lookahead: int, chunks: int, preroll: int, context: int,
+    coupled: bool, cold: bool,
+) -> None:  # fmt: skip
+    plan = Plan(
+        frames=frames,
+        chunk=chunk,
+        lookahead=lookahead,
+        segment=chunks * chunk,
+        preroll=preroll,
+        context=context,
+        coupled=coupled,
+    )
+    for k in range(plan.chunks):
+        out = plan.output(k)
+        for step in (plan.render(k, cold=cold), plan.advance(k, cold=cold)):
+            active = plan.active(step)
+            assert 0 <= step.first <= active.start <= out.start
+            assert out.stop <= active.stop <= step.last <= frames
+            if step.render or coupled:
+                assert active.stop == min(out.stop + lookahead, frames)
+                assert step.last == min(out.stop + lookahead + context, frames)
+            if cold:
+                assert step.first == out.start
+            else:
+                assert active.start == out.start - plan.warm_up(k)
+                assert step.first == max(active.start - context, 0)

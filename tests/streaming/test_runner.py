@@ -9,49 +9,37 @@ import torch
 from conftest import drifting, small_network
 from torch import Tensor
 
-from vs_vsr.models.stretch import Stretch
+from vs_vsr.models.stream import Span
+from vs_vsr.streaming.clip import Clip
 from vs_vsr.streaming.plan import Plan, Step
 from vs_vsr.streaming.runner import Runner
 from vs_vsr.streaming.scenes import Marks, Scenes
-from vs_vsr.streaming.tiles import tiles
+from vs_vsr.streaming.tiles import Tile, tiles
 
 SIZE = (40, 52)
 NO_MARKS: Marks = (None, None)
 
 
-def make_runner(plan: Plan, scenes: Scenes = "props", tile: int = 0, overlap: int = 0) -> Runner:
-    return Runner(small_network(), plan, scenes, tiles(*SIZE, tile, overlap, 4))
-
-
-def render(
-    runner: Runner, plan: Plan, frames: Sequence[Tensor], chunk: int, marks: Sequence[Marks] = ()
-) -> Tensor:
-    """Do all steps for one chunk, as the compiled part does; (T, 3, 4*H, 4*W)."""
-    marks = marks or [NO_MARKS] * len(frames)
-    while True:
-        step = runner.next(chunk)
-        out = torch.full((len(plan.output(chunk)), 3, 1, 4 * SIZE[0], 4 * SIZE[1]), torch.nan)
-        planes = [picture.unbind() for picture in out] if step.render else []
-        part = slice(step.first, step.last)
-        runner.run(step, frames[part], marks[part], planes)
-        if step.render:
-            assert step.chunk == chunk
-            return out[:, :, 0]
+def clip(
+    plan: Plan,
+    frames: Sequence[Tensor],
+    marks: Sequence[Marks] | None = None,
+    scenes: Scenes = "props",
+    parts: Sequence[Tile] | None = None,
+) -> Clip:
+    return Clip(small_network(), plan, frames, scenes=scenes, marks=marks, parts=parts)
 
 
 def pictures(
     plan: Plan,
     frames: Sequence[Tensor],
     order: Iterable[int] | None = None,
-    marks: Sequence[Marks] = (),
+    marks: Sequence[Marks] | None = None,
     scenes: Scenes = "props",
 ) -> Tensor:
-    runner = make_runner(plan, scenes)
-    done = {
-        chunk: render(runner, plan, frames, chunk, marks)
-        for chunk in (order if order is not None else range(plan.chunks))
-    }
-    return torch.cat([done[chunk] for chunk in sorted(done)])
+    through = clip(plan, frames, marks, scenes)
+    done = {k: through.chunk(k) for k in (order if order is not None else range(plan.chunks))}
+    return torch.cat([done[k] for k in sorted(done)])
 
 
 PLAN = Plan(frames=27, chunk=4, lookahead=3, segment=16, preroll=5)
@@ -65,34 +53,39 @@ def test_any_order_gives_the_same_bits() -> None:
         assert torch.equal(pictures(PLAN, frames, order), in_order)
 
 
-def test_a_seek_runs_the_forward_branch_alone() -> None:
-    runner = make_runner(PLAN)
-    steps = []
-    frames = drifting(PLAN.frames, *SIZE)
-    while not steps or not steps[-1].render:
-        steps.append(runner.next(6))
-        part = slice(steps[-1].first, steps[-1].last)
-        out = torch.empty(3, 3, 1, 160, 208)
-        planes = [picture.unbind() for picture in out] if steps[-1].render else []
-        runner.run(steps[-1], frames[part], [NO_MARKS] * len(frames[part]), planes)
-    assert [(step.chunk, step.render) for step in steps] == [
-        (4, False),
-        (5, False),
-        (6, True),
-    ]
+def test_a_seek_runs_the_forward_branch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    through = clip(PLAN, drifting(PLAN.frames, *SIZE))
+    steps: list[Step] = []
+    plain = through.runner.run
+
+    def noted(step: Step, *args: Any) -> bool:
+        steps.append(step)
+        return plain(step, *args)
+
+    monkeypatch.setattr(through.runner, "run", noted)
+    through.chunk(6)
+    assert [(step.chunk, step.render) for step in steps] == [(4, False), (5, False), (6, True)]
 
 
 def test_one_chunk_is_the_whole_clip() -> None:
     frames = drifting(9, *SIZE)
     whole = small_network()(torch.stack(frames, dim=1))[0]
-    assert torch.equal(pictures(Plan(9, 9, 0, 9, 0), frames), whole)
+    assert torch.equal(pictures(Plan(frames=9, chunk=9, segment=9), frames), whole)
 
 
 def test_more_context_comes_nearer_to_the_whole_clip() -> None:
     frames = drifting(24, *SIZE)
     whole = small_network()(torch.stack(frames, dim=1))[0]
     errors = [
-        (pictures(Plan(24, 6, context, 12, context), frames) - whole).abs().mean().item()
+        (
+            pictures(
+                Plan(frames=24, chunk=6, lookahead=context, segment=12, preroll=context), frames
+            )
+            - whole
+        )
+        .abs()
+        .mean()
+        .item()
         for context in (0, 2, 6, 24)
     ]
     assert errors == sorted(errors, reverse=True)
@@ -119,9 +112,9 @@ def test_whole_clip_sides_of_a_cut_equal_separate_clips() -> None:
     frames = drifting(15, *SIZE)
     marks = [NO_MARKS] * 15
     marks[6] = (True, False)
-    whole = pictures(Plan(15, 15, 0, 15, 0), frames, marks=marks)
-    left = pictures(Plan(6, 6, 0, 6, 0), frames[:6])
-    right = pictures(Plan(9, 9, 0, 9, 0), frames[6:])
+    whole = pictures(Plan(frames=15, chunk=15, segment=15), frames, marks=marks)
+    left = pictures(Plan(frames=6, chunk=6, segment=6), frames[:6])
+    right = pictures(Plan(frames=9, chunk=9, segment=9), frames[6:])
     assert torch.equal(whole, torch.cat((left, right)))
 
 
@@ -158,65 +151,66 @@ def test_pairs_with_marks_and_without_in_any_order() -> None:
 
 def test_after_a_chunk_the_source_could_not_give_the_next_starts_cold() -> None:
     frames = drifting(PLAN.frames, *SIZE)
-    runner = make_runner(PLAN)
-    render(runner, PLAN, frames, 0)
-    runner.failed(runner.next(1))
+    through = clip(PLAN, frames)
+    through.chunk(0)
+    through.runner.failed(through.runner.next(1))
     cut = [NO_MARKS] * PLAN.frames
     cut[8] = (True, False)
     alone = pictures(PLAN, frames, marks=cut)
-    assert torch.equal(render(runner, PLAN, frames, 2), alone[8:12])
-    assert torch.equal(render(runner, PLAN, frames, 3), alone[12:16])
+    assert torch.equal(through.chunk(2), alone[8:12])
+    assert torch.equal(through.chunk(3), alone[12:16])
     # Once the source gives the chunk after all, what stood on its absence is made again.
     want = pictures(PLAN, frames)
-    assert torch.equal(render(runner, PLAN, frames, 1), want[4:8])
-    assert torch.equal(render(runner, PLAN, frames, 3), want[12:16])
+    assert torch.equal(through.chunk(1), want[4:8])
+    assert torch.equal(through.chunk(3), want[12:16])
 
 
 def test_a_preroll_that_comes_after_all() -> None:
     plan = Plan(frames=24, chunk=4, lookahead=1, segment=8, preroll=3)
     frames = drifting(plan.frames, *SIZE)
-    runner = make_runner(plan)
-    want = render(make_runner(plan), plan, frames, 3)
-    runner.failed(plan.render(2))
-    render(runner, plan, frames, 2)
-    assert not torch.equal(render(runner, plan, frames, 3), want)
+    through = clip(plan, frames)
+    want = clip(plan, frames).chunk(3)
+    through.runner.failed(plan.render(2))
+    through.chunk(2)
+    assert not torch.equal(through.chunk(3), want)
     # The frames before the segment come: what began without them is made again.
-    render(runner, plan, frames, 1)
-    assert torch.equal(render(runner, plan, frames, 3), want)
+    through.chunk(1)
+    assert torch.equal(through.chunk(3), want)
 
 
 def test_a_preroll_over_several_chunks_comes_after_all() -> None:
-    plan = Plan(frames=16, chunk=2, lookahead=0, segment=8, preroll=5)
+    plan = Plan(frames=16, chunk=2, segment=8, preroll=5)
     frames = drifting(plan.frames, *SIZE)
-    runner = make_runner(plan)
-    want = render(make_runner(plan), plan, frames, 5)
-    runner.failed(plan.render(4))
-    render(runner, plan, frames, 4)
+    through = clip(plan, frames)
+    want = clip(plan, frames).chunk(5)
+    through.runner.failed(plan.render(4))
+    through.chunk(4)
     # Frames 3 to 7 are looked back at: of chunks 1, 2 and 3.
     for chunk in (1, 2):
-        render(runner, plan, frames, chunk)
-        assert not torch.equal(render(runner, plan, frames, 5), want)
-    render(runner, plan, frames, 3)
-    assert torch.equal(render(runner, plan, frames, 5), want)
+        through.chunk(chunk)
+        assert not torch.equal(through.chunk(5), want)
+    through.chunk(3)
+    assert torch.equal(through.chunk(5), want)
 
 
 class _Counting:
     """A network of which only the steps matter: its state is the number of frames it has seen."""
 
     scale = 1
+    frames_per_input = 1
 
-    def step(self, frames: Sequence[Tensor], stretch: Stretch, state: Any, out: Any) -> int:
-        for i, planes in zip(stretch.own, out or (), strict=out is not None):
+    def step(self, frames: Sequence[Tensor], span: Span, state: Any, out: Any) -> int:
+        for i, planes in zip(span.output, out or (), strict=out is not None):
             for plane in planes:
                 plane.fill_((state or 0) + i + 1)
-        return (state or 0) + len(stretch.own)
+        return (state or 0) + len(span.output)
 
 
 @pytest.mark.parametrize(("seeks", "chunk", "segment"), [(24, 4, 64), (24, 2, 8), (24, 30, 120)])
 def test_seeks_side_by_side_take_the_steps_that_are_needed(
     seeks: int, chunk: int, segment: int
 ) -> None:
-    plan = Plan(frames=24 * 1000, chunk=chunk, lookahead=0, segment=segment, preroll=0)
+    plan = Plan(frames=24 * 1000, chunk=chunk, segment=segment)
     runner = Runner(_Counting(), plan, "off", tiles(1, 1, 0, 0, 1))
     # The last chunk of a segment each; every request does one step and lets others go before.
     last = segment // chunk
@@ -243,7 +237,7 @@ def test_seeks_side_by_side_take_the_steps_that_are_needed(
 
 
 def test_requests_that_end_early_keep_no_states() -> None:
-    plan = Plan(frames=1000, chunk=1, lookahead=0, segment=10, preroll=0)
+    plan = Plan(frames=1000, chunk=1, segment=10)
     runner = Runner(_Counting(), plan, "off", tiles(1, 1, 0, 0, 1))
     wanted = range(9, 200, 10)
     for k in wanted:
@@ -257,7 +251,7 @@ def test_requests_that_end_early_keep_no_states() -> None:
 
 
 def test_a_segment_longer_than_any_clip_takes_no_longer() -> None:
-    plan = Plan(frames=24, chunk=4, lookahead=0, segment=2**60, preroll=0)
+    plan = Plan(frames=24, chunk=4, segment=2**60)
     runner = Runner(_Counting(), plan, "off", tiles(1, 1, 0, 0, 1))
     frames = [torch.zeros(1, 3, 1, 1)] * 4
 
@@ -275,18 +269,18 @@ def test_a_segment_longer_than_any_clip_takes_no_longer() -> None:
 
 
 def test_the_number_of_states_does_not_grow_with_the_clip() -> None:
-    plan = Plan(12, 1, 0, 6, 0)
-    runner = make_runner(plan)
+    plan = Plan(frames=12, chunk=1, segment=6)
     frames = drifting(12, *SIZE)
+    through = clip(plan, frames)
     for chunk in range(plan.chunks):
-        render(runner, plan, frames, chunk)
-    assert len(runner._states._entries) == 4
+        through.chunk(chunk)
+    assert len(through.runner._states._entries) == 4
 
 
 def test_tiles_that_see_enough_equal_the_whole_frame() -> None:
-    plan = Plan(2, 2, 0, 2, 0)
+    plan = Plan(frames=2, chunk=2, segment=2)
     still = [drifting(1, *SIZE)[0]] * 2
-    whole = render(make_runner(plan), plan, still, 0)
-    tiled = render(make_runner(plan, tile=44, overlap=36), plan, still, 0)
+    whole = clip(plan, still).chunk(0)
+    tiled = clip(plan, still, parts=tiles(*SIZE, 44, 36, 4)).chunk(0)
     # The flow of a still picture is not quite zero, and it sees the edge of the tile.
     assert (tiled - whole).abs().mean() < 0.01 * whole.abs().mean()

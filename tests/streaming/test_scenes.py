@@ -74,10 +74,13 @@ def test_no_picture_is_looked_at_where_marks_decide(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_frame_is_reduced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    reduced = []
-    monkeypatch.setattr(
-        "vs_vsr.streaming.scenes.thumbnail", lambda x: reduced.append(x) or thumbnail(x)
-    )
+    reduced: list[Tensor] = []
+
+    def noted(frame: Tensor) -> Tensor:
+        reduced.append(frame)
+        return thumbnail(frame)
+
+    monkeypatch.setattr("vs_vsr.streaming.scenes.thumbnail", noted)
     cuts(two_scenes(), [NONE] * 6, "detect", before=(two_scenes()[0], NONE))
     assert len(reduced) == 7
 

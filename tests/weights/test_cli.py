@@ -9,7 +9,7 @@ import torch
 
 from vs_vsr import __version__, cli
 from vs_vsr.weights import registry
-from vs_vsr.weights.registry import Row
+from vs_vsr.weights.rows import Row
 
 DATA = b"the published bytes"
 

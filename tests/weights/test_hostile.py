@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vs_vsr.errors import WeightsError
 from vs_vsr.models.vrt import VRT
-from vs_vsr.weights.detect import load_model
+from vs_vsr.weights.loader import load_model
 
 KEY = "fusion.weight"
 
@@ -86,7 +86,8 @@ def test_a_table_that_is_read_elsewhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_no_text_is_left_out(tmp_path: Path) -> None:
-    torch.save({**state(), (1, 2): torch.ones(1)}, tmp_path / "key.pth")
+    keys: dict[Any, torch.Tensor] = {**state(), (1, 2): torch.ones(1)}
+    torch.save(keys, tmp_path / "key.pth")
     load_model(tmp_path / "key.pth")
 
 
@@ -200,7 +201,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 MEASURE = """
 import resource, sys
 from vs_vsr.errors import WeightsError
-from vs_vsr.weights.detect import load_model
+from vs_vsr.weights.loader import load_model
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # from KiB, on Linux
 plain, *hostile = sys.argv[1:]

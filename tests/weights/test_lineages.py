@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lineages import State, basicsr, mmagic, old_edvr
-from seeded import network
+from networks import network
 from torch import nn
 
 from vs_vsr.errors import ArgumentError, WeightsError
@@ -24,8 +24,9 @@ from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.models.realbasicvsr import RealBasicVSR
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.vrt import VRT
-from vs_vsr.weights.detect import build, load_model
-from vs_vsr.weights.names import architecture, canonical
+from vs_vsr.weights.keys import canonical
+from vs_vsr.weights.loader import build, load_model
+from vs_vsr.weights.sizes import architecture
 
 Layout = Callable[[State], dict[str, Any]]
 
@@ -124,7 +125,7 @@ def test_what_was_saved_gives_the_same_pictures(name: str, tmp_path: Path) -> No
     make, layouts = NETWORKS[name]
     want = make().eval()
     torch.save(next(iter(layouts.values()))(want.state_dict()), tmp_path / "net.pth")
-    got = load_model(tmp_path / "net.pth")
+    got: Any = load_model(tmp_path / "net.pth")
     frames = torch.rand(1, FRAMES.get(name, 5), 3, 64, 64)
     given = {"sigma": 20.0} if name == "VRT denoise" else {}
     inputs = frames.unbind(1) if name == "SPyNet" else (frames,)

@@ -9,10 +9,11 @@ import pytest
 
 from vs_vsr.errors import WeightsError
 from vs_vsr.weights import registry
-from vs_vsr.weights.registry import ROWS, Row, lookup, rows_of
+from vs_vsr.weights.registry import lookup, rows_of
+from vs_vsr.weights.rows import ROWS, Row
 
 # As the list beside the checkout calls the networks, where filters have other names.
-MODELS = {
+FILTERS = {
     "BasicVSR++": "BasicVSRPP",
     "SpyNet": "SPyNet",
     "EDVR feature extractor": "EDVRFeatures",
@@ -35,7 +36,7 @@ def test_every_official_file_has_a_row(official: list[dict[str, Any]]) -> None:
     rows = by_file()
     for entry in official:
         row = rows[entry["file"]]
-        assert row.model == MODELS.get(entry["model"], entry["model"])
+        assert row.filter == FILTERS.get(entry["model"], entry["model"])
         assert (row.task, row.scale) == (entry["task"], entry["scale"])
         assert row.degradation == (entry["degradation"] or "")
         assert bool(row.sha256) == bool(entry["sha256_prefix"])
@@ -110,7 +111,7 @@ def test_a_row_can_be_had_and_hashes_agree_with_file_names() -> None:
 
 
 def test_the_weights_that_may_not_be_sold_are_those_of_vrt() -> None:
-    assert {row.model for row in ROWS if row.non_commercial} == {"VRT"}
+    assert {row.filter for row in ROWS if row.non_commercial} == {"VRT"}
     assert all(row.non_commercial for row in rows_of("VRT"))
 
 
@@ -120,8 +121,8 @@ def test_the_weights_that_may_not_be_sold_are_those_of_vrt() -> None:
 def test_a_name_may_say_its_network(name: str) -> None:
     model, _, own = name.replace("++", "pp").partition("/")
     row = lookup(name)
-    assert (row.model.lower(), row.name) == (model.lower(), own.lower())
-    assert lookup(name, row.model) is row
+    assert (row.filter.lower(), row.name) == (model.lower(), own.lower())
+    assert lookup(name, row.filter) is row
 
 
 def test_a_name_of_several_networks_lists_them() -> None:
@@ -136,7 +137,7 @@ def test_a_name_of_several_networks_lists_them() -> None:
         assert lookup(name).full_name == name
     assert lookup("reds4").full_name == "BasicVSR/reds4"
     assert lookup("REDS4", "EDVR").file == "EDVR_L_x4_SR_REDS_official-9f5f5039.pth"
-    assert lookup("reds-16frames").model == "VRT"
+    assert lookup("reds-16frames").filter == "VRT"
 
 
 def test_a_name_of_another_network_is_refused() -> None:
@@ -182,7 +183,7 @@ def test_an_unknown_name_of_no_network_gets_the_nearest() -> None:
 
 
 def test_rows_of_a_network() -> None:
-    assert {row.model for row in rows_of("basicvsr")} == {"BasicVSR"}
+    assert {row.filter for row in rows_of("basicvsr")} == {"BasicVSR"}
     assert rows_of("BasicVSR++") == rows_of("BasicVSRPP") != []
     assert rows_of() == list(ROWS)
     with pytest.raises(WeightsError, match=r'one of BasicVSR, IconVSR, .*, got "Basic"\. Choose'):
@@ -190,6 +191,6 @@ def test_rows_of_a_network() -> None:
 
 
 def test_added_rows_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = replace(ROWS[0], model="Other", file="small.pth")
+    other = replace(ROWS[0], filter="Other", file="small.pth")
     monkeypatch.setattr(registry, "ROWS", (*ROWS, other))
     assert lookup("reds4", "Other") is lookup("other/reds4") is other

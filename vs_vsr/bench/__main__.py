@@ -11,13 +11,11 @@ to standard error, one JSON object to --json.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
@@ -26,10 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vs_vsr.bench import peer
+from vs_vsr.bench.machine import machine
+from vs_vsr.devices import default_dtype
 from vs_vsr.models.layers import convolve
-from vs_vsr.options import default_dtype
 
-__all__ = ["machine", "main"]
+__all__ = ["main"]
 
 _HEIGHT, _WIDTH = 180, 320
 _CONVOLUTION_FLOP = 2 * 64 * 64 * 9 * _HEIGHT * _WIDTH
@@ -144,27 +143,6 @@ def _noise(path: Path, frames: int) -> Path:
             pixels = (part(i) * 219 + 16).to(torch.uint8).contiguous()
             file.write(b"FRAME\n" + pixels.numpy().tobytes())
     return path
-
-
-def machine() -> dict[str, object]:
-    """What it was measured on."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "precision": str(default_dtype(torch.device("cpu"))),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("vs-vsr", "torch", "vapoursynth", "numpy")},
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
 
 
 def _say(text: str) -> None:

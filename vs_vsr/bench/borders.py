@@ -18,17 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from vs_vsr.bench.metrics import Array, luma, psnr, ssim
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.iconvsr import IconVSR
+from vs_vsr.streaming.clip import Clip
 from vs_vsr.streaming.plan import Plan
-from vs_vsr.streaming.runner import Runner, Stream
-from vs_vsr.streaming.tiles import tiles
-from vs_vsr.weights.detect import load_model
+from vs_vsr.weights.loader import load_model
 
-__all__ = ["main", "stream"]
+__all__ = ["main"]
 
 # (chunk, lookahead, segment, preroll); the first is the whole clip.
 _LOOKAHEADS = [(10, n, 1000, 0) for n in (0, 4, 7, 10, 15)]
@@ -36,20 +34,6 @@ _PREROLLS = [(10, 1000, 10, n) for n in (0, 4, 7, 10, 15)]
 # BasicVSR++: the same on both sides of every chunk.
 _CONTEXTS = [(10, n, 10, n) for n in (0, 4, 7, 10, 15)]
 _DEFAULTS = [(30, 10, 120, 10), (30, 15, 120, 10), (15, 15, 60, 10), (15, 15, 15, 10)]
-
-
-def stream(model: Stream, frames: Sequence[Tensor], plan: Plan) -> list[Array]:
-    """Upscale `frames`, each (1, 3, H, W), along `plan`; returns each (3, s*H, s*W)."""
-    height, width = frames[0].shape[-2:]
-    runner = Runner(model, plan, "off", tiles(height, width, 0, 0, model.scale))
-    pictures = []
-    for chunk in range(plan.chunks):
-        step = runner.next(chunk)
-        out = torch.empty(len(plan.output(chunk)), 3, 1, model.scale * height, model.scale * width)
-        part = frames[step.first : step.last]
-        runner.run(step, part, [(False, False)] * len(part), [p.unbind() for p in out])
-        pictures += [picture[:, 0].numpy() for picture in out]
-    return pictures
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
-    model: Any = load_model(args.weights, model=args.model)
+    network: Any = load_model(args.weights, model=args.model)
     if args.precision == "bf16":
-        for parameter in model.parameters():
+        for parameter in network.parameters():
             parameter.data = parameter.data.bfloat16()
     low = [torch.from_numpy(picture)[None].float() / 255 for picture in _read(args.low)]
     truth = [luma(picture) for picture in _read(args.truth)]
@@ -73,13 +57,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = []
     whole: Array | None = None
     settings = [*_LOOKAHEADS, *_PREROLLS, *_DEFAULTS]
-    if isinstance(model, BasicVSRPP):
+    if isinstance(network, BasicVSRPP):
         settings = _CONTEXTS
-    coupled = isinstance(model, IconVSR)
-    context = 2 * model.radius if coupled else 0
+    coupled = isinstance(network, IconVSR)
+    context = 2 * network.radius if coupled else 0
     for chunk, lookahead, segment, preroll in [(count, 0, count, 0), *settings]:
-        plan = Plan(count, chunk, lookahead, segment, preroll, context, coupled)
-        lumas = [luma(picture) for picture in stream(model, low, plan)]
+        plan = Plan(
+            frames=count,
+            chunk=chunk,
+            lookahead=lookahead,
+            segment=segment,
+            preroll=preroll,
+            context=context,
+            coupled=coupled,
+        )
+        lumas = [luma(picture.numpy()) for part in Clip(network, plan, low) for picture in part]
         values = np.array([psnr(a, b) for a, b in zip(lumas, truth, strict=True)])
         whole = values if whole is None else whole
         row = {

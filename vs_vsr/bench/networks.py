@@ -23,17 +23,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from vs_vsr.bench.__main__ import machine
-from vs_vsr.bridge import ClipInfo
+from vs_vsr.bench.machine import machine
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.edvr import EDVR
 from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.models.realbasicvsr import RealBasicVSR
 from vs_vsr.models.vrt import VRT
-from vs_vsr.options import Options, Reader
-from vs_vsr.streaming.runner import Runner
-from vs_vsr.streams import streaming
+from vs_vsr.plugin.arguments import Arguments, Options
+from vs_vsr.plugin.contract import ClipInfo
+from vs_vsr.plugin.plans import FILTERS, plan_for
+from vs_vsr.streaming.clip import Clip
 
 __all__ = ["main"]
 
@@ -99,24 +99,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _seconds_per_frame(name: str, precision: str, width: int, height: int) -> float:
-    function, make, count, arguments, _ = _ROWS[name]
+    filter_name, make, count, values, _ = _ROWS[name]
     torch.manual_seed(0)
-    model = make().eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    read = Reader(function, {**arguments, "precision": precision, "device": "cpu"})
-    options = Options.read(read, width, height)
-    for parameter in model.parameters():
+    network = make().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    arguments = Arguments(filter_name, {**values, "precision": precision, "device": "cpu"})
+    options = Options.read(arguments, FILTERS[filter_name].defaults, width, height)
+    for parameter in network.parameters():
         parameter.data = parameter.data.to(options.dtype)
     info = ClipInfo(width, height, count, 0, 25, 1)
-    made = streaming(model, read, options, info)
+    setup = plan_for(network, arguments, options, info)
     frames = list(torch.rand(count, 1, 3, height, width))
-    runner = Runner(made.stream, made.plan, "off", made.tiles)
-    scale = made.stream.scale
+    clip = Clip(setup.stream, setup.plan, frames, parts=setup.tiles)
     start = time.perf_counter()
-    for chunk in range(made.plan.chunks):
-        step = runner.next(chunk)
-        out = torch.empty(len(made.plan.output(chunk)), 3, 1, scale * height, scale * width)
-        part = frames[step.first : step.last]
-        runner.run(step, part, [(False, False)] * len(part), [p.unbind() for p in out])
+    for _ in clip:
+        pass
     return (time.perf_counter() - start) / count
 
 

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from vs_vsr.bench.__main__ import machine
+from vs_vsr.bench.machine import machine
 from vs_vsr.bench.metrics import Array
 from vs_vsr.streaming.scenes import CUT_ABOVE, cuts, difference, thumbnail
 

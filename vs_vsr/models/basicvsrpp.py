@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from vs_vsr.errors import ArgumentError
 from vs_vsr.models.deformable import ModulatedDeformConv
-from vs_vsr.models.layers import Conv, InputConvBlocks, Planes, Upsampler, enlarged
+from vs_vsr.models.layers import Conv, InputConvBlocks, Upsampler, concat, upsampled
 from vs_vsr.models.padding import mirror_pad
 from vs_vsr.models.recurrent import flows_between
 from vs_vsr.models.sampling import flow_warp
 from vs_vsr.models.spynet import SPyNet
-from vs_vsr.models.stretch import Stretch, shots
-from vs_vsr.models.whole import Network, check_clip, whole_clip
+from vs_vsr.models.stream import Network, Planes, Span, shots
 
 __all__ = ["BasicVSRPP"]
 
@@ -25,8 +24,9 @@ _GROUPS = 16
 class BasicVSRPP(Network):
     """Super-resolution by 4, or restoration at the same size, of a clip.
 
-    The passes depend on each other, so nothing of one stretch of frames serves the next: a stream
-    sees some frames before and after each.
+    The passes depend on each other, so nothing of one span of frames serves the next: a stream
+    sees some frames before and after each. Where the network is not `low_res`, frames are mirrored
+    inside to sides that are multiples of 4.
     """
 
     def __init__(
@@ -89,51 +89,28 @@ class BasicVSRPP(Network):
         self.reconstruction = InputConvBlocks(5 * channels, channels, end_blocks)
         self.upsampler = Upsampler(channels)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Restore a whole clip.
-
-        Args:
-            frames: (B, T, 3, H, W), RGB, [0, 1], float32; any size: where the network is not
-                `low_res` it is mirrored inside to sides that are multiples of 4.
-
-        Returns:
-            (B, T, 3, s*H, s*W), float32, not clamped; s is `scale`.
-
-        Raises:
-            ShapeError: `frames` has another shape.
-        """
-        check_clip(self, frames)
-        return whole_clip(self, frames)
-
     def step(
         self,
         frames: Sequence[Tensor],
-        stretch: Stretch,
+        span: Span,
         state: None,
         out: Sequence[Planes] | None,
     ) -> None:
-        """Make the pictures of a stretch's own frames.
-
-        Args:
-            frames: Those of the stretch, each (B, 3, H, W), RGB, [0, 1], float32.
-            stretch: Which frames they are; all of them are active.
-            state: None: nothing is carried.
-            out: For each own frame its planes R, G, B, each (B, s*H, s*W).
-        """
-        for shot in shots(range(stretch.count), stretch.cuts):
-            own = range(max(shot.start, stretch.own.start), min(shot.stop, stretch.own.stop))
-            if out is None or not own:
+        """As `Stream.step`, with all frames active; nothing is carried."""
+        for shot in shots(range(span.count), span.cuts):
+            wanted = range(max(shot.start, span.output.start), min(shot.stop, span.output.stop))
+            if out is None or not wanted:
                 continue
             inside = [frames[i] for i in shot]
             if not self.low_res:
                 inside = [mirror_pad(frame, multiple=4) for frame in inside]
-            for i, features in zip(shot, self._passed(inside), strict=True):
-                if i in own:
+            for i, features in zip(shot, self._propagated(inside), strict=True):
+                if i in wanted:
                     base = inside[i - shot.start]
-                    base = enlarged(base, self.scale) if self.low_res else base
-                    self.upsampler(self.reconstruction(features), base, out[i - stretch.own.start])
+                    base = upsampled(base, self.scale) if self.low_res else base
+                    self.upsampler(self.reconstruction(features), base, out[i - span.output.start])
 
-    def _passed(self, shot: Sequence[Tensor]) -> Iterator[Tensor]:
+    def _propagated(self, shot: Sequence[Tensor]) -> Iterator[Tensor]:
         """For each frame of a shot its own features and those of all passes, (B, 5*C, h, w)."""
         small = shot
         if not self.low_res:
@@ -141,47 +118,51 @@ class BasicVSRPP(Network):
         to_next = flows_between(self.spynet, small[:-1], small[1:])
         to_previous = flows_between(self.spynet, small[1:], small[:-1])
         dtype = self.upsampler.conv_hr.weight.dtype
-        done = []
+        features = []
         for frame in shot:
             x = frame.to(dtype, memory_format=torch.channels_last)
-            done.append([self.feat_extract(x)])
+            features.append([self.feat_extract(x)])
         for name in _PASSES[:-1]:
             backward = name.startswith("backward")
-            passed = self._pass(name, done, to_next if backward else to_previous, backward)
-            order = reversed(done) if backward else iter(done)
-            for features, feature in zip(order, list(passed), strict=True):
-                features.append(feature)
-        for features, feature in zip(
-            done, self._pass(_PASSES[-1], done, to_previous, backward=False), strict=True
-        ):
-            yield _joined([*features, feature])
+            flows = to_next if backward else to_previous
+            propagated = list(self._propagate(name, features, flows, backward))
+            order = reversed(features) if backward else iter(features)
+            for of_frame, feature in zip(order, propagated, strict=True):
+                of_frame.append(feature)
+        last = self._propagate(_PASSES[-1], features, to_previous, backward=False)
+        for of_frame, feature in zip(features, last, strict=True):
+            yield concat([*of_frame, feature])
             # They are many: each is let go of once its picture is made.
-            features.clear()
+            of_frame.clear()
 
-    def _pass(
-        self, name: str, done: Sequence[Sequence[Tensor]], flows: Sequence[Tensor], backward: bool
+    def _propagate(
+        self,
+        name: str,
+        features: Sequence[Sequence[Tensor]],
+        flows: Sequence[Tensor],
+        backward: bool,
     ) -> Iterator[Tensor]:
         """One pass: a feature for each frame, in the order it goes.
 
         Args:
             name: Which pass.
-            done: For each frame its own feature and those of the passes before.
+            features: For each frame its own feature and those of the passes before.
             flows: For each pair of neighbours, from each frame to the one gone through before it.
             backward: Whether the pass goes from the last frame to the first.
         """
-        order = reversed(range(len(done))) if backward else range(len(done))
+        order = reversed(range(len(features))) if backward else range(len(features))
         feature: Tensor | None = None
         older: Tensor | None = None
         flow: Tensor | None = None
         for i in order:
-            features = done[i]
+            of_frame = features[i]
             if feature is None:
-                aligned = torch.zeros_like(features[0])
+                aligned = torch.zeros_like(of_frame[0])
             else:
                 older_flow, flow = flow, flows[i if backward else i - 1]
-                aligned = self.deform_align[name](features[0], feature, flow, older, older_flow)
-            backbone = self.backbone[name]
-            older, feature = feature, aligned + backbone(_joined([*features, aligned]))
+                aligned = self.deform_align[name](of_frame[0], feature, flow, older, older_flow)
+            residue = self.backbone[name](concat([*of_frame, aligned]))
+            older, feature = feature, aligned + residue
             yield feature
 
 
@@ -213,21 +194,19 @@ class _SecondOrderAlignment(ModulatedDeformConv):
             older: The pass's feature two frames before; None at the second frame.
             older_flow: From the frame before to the one before it.
         """
-        moved = flow_warp(feature, flow)
+        warped = flow_warp(feature, flow)
         if older is None or older_flow is None:
-            older = moved_older = torch.zeros_like(feature)
+            # The second frame has no frame two before it. The networks were trained with zeros
+            # there, so its half of the groups is computed all the same.
+            older = warped_older = torch.zeros_like(feature)
             flow_2 = torch.zeros_like(flow)
         else:
             flow_2 = flow + flow_warp(older_flow, flow)
-            moved_older = flow_warp(older, flow_2)
-        seen = (moved, current, moved_older, flow.to(current.dtype), flow_2.to(current.dtype))
-        residues, mask = self.split(self.conv_offset(_joined(seen)))
+            warped_older = flow_warp(older, flow_2)
+        guides = (warped, current, warped_older, flow.to(current.dtype), flow_2.to(current.dtype))
+        residues, mask = self.split(self.conv_offset(concat(guides)))
         residues = self.max_residue_magnitude * residues.tanh()
         count = residues.shape[1] // 4
         # Half of the groups see the frame before, half the one two before; offsets are (y, x).
-        along = torch.cat([f.flip(1).repeat(1, count, 1, 1) for f in (flow, flow_2)], dim=1)
-        return self.deform(_joined((feature, older)), residues + along, mask.sigmoid())
-
-
-def _joined(features: Sequence[Tensor]) -> Tensor:
-    return torch.cat(list(features), dim=1).contiguous(memory_format=torch.channels_last)
+        flow_offsets = torch.cat([f.flip(1).repeat(1, count, 1, 1) for f in (flow, flow_2)], dim=1)
+        return self.deform(concat((feature, older)), residues + flow_offsets, mask.sigmoid())

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from vs_vsr.errors import ArgumentError, ShapeError
 from vs_vsr.models.edvr_features import EDVRFeatures, Pyramid
-from vs_vsr.models.layers import Planes, ResidualBlock, Upsampler, enlarged
+from vs_vsr.models.layers import ResidualBlock, Upsampler, upsampled
 from vs_vsr.models.padding import mirror_pad
-from vs_vsr.models.stretch import Stretch, folded
-from vs_vsr.models.whole import Network, check_clip, whole_clip
+from vs_vsr.models.stream import Network, Planes, Span, check_clip, reflected
 
 __all__ = ["EDVR", "Padding", "WindowState"]
 
@@ -20,7 +19,7 @@ Padding = Literal["reflection_circle", "replicate"]
 
 @dataclass(frozen=True)
 class WindowState:
-    """Features of the last frames before a stretch, by frame number: they save work, no more."""
+    """Features of the last frames before a span, by frame number: they only save work."""
 
     pyramids: dict[int, Pyramid] = field(default_factory=dict)
 
@@ -31,6 +30,10 @@ class EDVR(Network, EDVRFeatures):
     Every network of the paper is one of these: M and L, 5 and 7 frames, with and without TSA, for
     sharp and blurred input (`predeblur`), for input at the output's size (`hr_in`), and the second
     stages of 2019 (`hr_in` without `predeblur`, or with both).
+
+    Beyond a shot's ends the windows follow `padding`; a shot shorter than `frames` repeats its
+    farthest frame where the rule asks for one it does not have. Frames are mirrored inside to sides
+    that are multiples of 4 (16 with `hr_in`).
     """
 
     def __init__(
@@ -85,25 +88,6 @@ class EDVR(Network, EDVRFeatures):
         """Number of neighbours on either side of the centre frame."""
         return self.frames // 2
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Every frame of a clip.
-
-        Beyond the clip's ends the windows follow `padding`; a clip shorter than `frames` repeats
-        its farthest frame where the rule asks for one it does not have.
-
-        Args:
-            frames: (B, T, 3, H, W), RGB, [0, 1], float32; any size, mirrored inside to sides that
-                are multiples of 4 (16 with `hr_in`).
-
-        Returns:
-            (B, T, 3, s*H, s*W), float32, not clamped; s is `scale`.
-
-        Raises:
-            ShapeError: `frames` has another shape.
-        """
-        check_clip(self, frames)
-        return whole_clip(self, frames)
-
     def window(self, frames: Tensor) -> Tensor:
         """The centre frame of one window.
 
@@ -131,43 +115,33 @@ class EDVR(Network, EDVRFeatures):
     def step(
         self,
         frames: Sequence[Tensor],
-        stretch: Stretch,
+        span: Span,
         state: WindowState | None,
         out: Sequence[Planes] | None,
     ) -> WindowState:
-        """Make the pictures of a stretch's own frames.
-
-        Args:
-            frames: Those of the stretch, each (B, 3, H, W), RGB, [0, 1], float32.
-            stretch: Which frames they are.
-            state: Features that an earlier step left; the pictures are the same without.
-            out: For each own frame its planes R, G, B, each (B, s*H, s*W).
-
-        Returns:
-            The features that the next step may use.
-        """
-        made = dict(state.pyramids) if state is not None else {}
-        first, radius = stretch.first, self.radius
+        """As `Stream.step`. The pictures are the same with a state and without."""
+        pyramids = dict(state.pyramids) if state is not None else {}
+        first, radius = span.first, self.radius
 
         def pyramid(position: int) -> Pyramid:
             # One frame at a time: the same operations, whichever window asks first.
-            if first + position not in made:
-                made[first + position] = self.pyramid(self._padded(frames[position]))
-            return made[first + position]
+            if first + position not in pyramids:
+                pyramids[first + position] = self.pyramid(self._padded(frames[position]))
+            return pyramids[first + position]
 
-        for centre, planes in zip(stretch.own, out or (), strict=out is not None):
-            shot = stretch.shot(centre)
+        for centre, planes in zip(span.output, out or (), strict=out is not None):
+            shot = span.shot(centre)
             positions = range(centre - radius, centre + radius + 1)
             window = [pyramid(self._inside(p, centre, shot)) for p in positions]
             self._picture(window, frames[centre], planes)
-            for number in [n for n in made if n <= first + centre - 2 * radius]:
-                del made[number]
-        return WindowState(made)
+            for number in [n for n in pyramids if n <= first + centre - 2 * radius]:
+                del pyramids[number]
+        return WindowState(pyramids)
 
     def _inside(self, position: int, centre: int, shot: range) -> int:
         if self.padding == "replicate":
             return min(max(position, shot.start), shot.stop - 1)
-        return folded(position, shot, self.radius, centre)
+        return reflected(position, shot, self.radius, centre)
 
     def _padded(self, frame: Tensor) -> Tensor:
         return mirror_pad(frame, multiple=16 if self.hr_in else 4)
@@ -175,4 +149,4 @@ class EDVR(Network, EDVRFeatures):
     def _picture(self, window: Sequence[Pyramid], centre: Tensor, out: Planes) -> None:
         features = self.reconstruction(self.fused(window))
         base = self._padded(centre)
-        self.upsampler(features, base if self.hr_in else enlarged(base, self.scale), out)
+        self.upsampler(features, base if self.hr_in else upsampled(base, self.scale), out)

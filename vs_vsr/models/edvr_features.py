@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vs_vsr.models.deformable import ModulatedDeformConv
-from vs_vsr.models.layers import Conv, ResidualBlock, enlarged
+from vs_vsr.models.layers import Conv, ResidualBlock, upsampled
 
 __all__ = ["EDVRFeatures", "Pyramid"]
 
@@ -123,8 +123,8 @@ class _Predeblur(nn.Module):
         if hasattr(self, "stride_conv_hr1"):
             x = self.stride_conv_hr2(self.stride_conv_hr1(x))
         l2 = self.stride_conv_l2(x)
-        l3 = enlarged(self.resblock_l3(self.stride_conv_l3(l2)))
-        l2 = enlarged(self.resblock_l2_2(self.resblock_l2_1(l2) + l3))
+        l3 = upsampled(self.resblock_l3(self.stride_conv_l3(l2)))
+        l2 = upsampled(self.resblock_l2_2(self.resblock_l2_1(l2) + l3))
         before, after = self.resblock_l1[:2], self.resblock_l1[2:]
         for block in before:
             x = block(x)
@@ -171,9 +171,9 @@ class _PCDAlignment(nn.Module):
         x = F.leaky_relu(self.dcn_pack["l3"](neighbour[2], offset), 0.1)
         for level, own, other in (("l2", neighbour[1], centre[1]), ("l1", neighbour[0], centre[0])):
             # A pixel of the level above is two here, and so is an offset.
-            offset = self._offset_feature(level, own, other, enlarged(offset) * 2)
+            offset = self._offset_feature(level, own, other, upsampled(offset) * 2)
             aligned = self.dcn_pack[level](own, offset)
-            x = self.feat_conv[level](torch.cat((aligned, enlarged(x)), dim=1))
+            x = self.feat_conv[level](torch.cat((aligned, upsampled(x)), dim=1))
         offset = self.cas_offset_conv2(self.cas_offset_conv1(torch.cat((x, centre[0]), dim=1)))
         return F.leaky_relu(self.cas_dcnpack(x, offset), 0.1)
 
@@ -220,9 +220,9 @@ class _TSAFusion(nn.Module):
         fused = self.feat_fusion(x)
         attention = self.spatial_attn2(_pooled(self.spatial_attn1(x)))
         coarse = self.spatial_attn_l2(_pooled(self.spatial_attn_l1(attention)))
-        coarse = enlarged(self.spatial_attn_l3(coarse))
+        coarse = upsampled(self.spatial_attn_l3(coarse))
         attention = self.spatial_attn4(self.spatial_attn3(attention) + coarse)
-        attention = self.spatial_attn5(enlarged(attention))
+        attention = self.spatial_attn5(upsampled(attention))
         add = self.spatial_attn_add2(self.spatial_attn_add1(attention))
         out: Tensor = fused * attention.sigmoid() * 2 + add
         return out

@@ -2,27 +2,26 @@
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vs_vsr.models.stream import Planes
+
 __all__ = [
     "Activation",
     "Conv",
     "InputConvBlocks",
-    "Planes",
     "ResidualBlock",
     "Upsampler",
+    "concat",
     "convolve",
-    "enlarged",
+    "upsampled",
 ]
 
 Activation = Literal["none", "relu", "leaky_relu"]
-
-# Where one output picture goes: R, G and B, each (B, s*H, s*W), any strides.
-Planes = Sequence[Tensor]
 
 _LEAKY_SLOPE = 0.1
 # Bytes of one full-size feature strip of the upsampler. On a CPU a strip and its convolution stay
@@ -116,7 +115,12 @@ class Conv(nn.Conv2d):
         return convolve(x, self.weight, self.bias, self.activation, stride=stride)
 
 
-def enlarged(x: Tensor, scale: int = 2) -> Tensor:
+def concat(features: Sequence[Tensor]) -> Tensor:
+    """Features of the same size, each (B, C, H, W), one after another: (B, sum of C, H, W)."""
+    return torch.cat(list(features), dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def upsampled(x: Tensor, scale: int = 2) -> Tensor:
     """(B, C, H, W) bilinearly at `scale` times the size, corners not aligned."""
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
 
@@ -157,6 +161,44 @@ class InputConvBlocks(nn.Module):
         return out
 
 
+class _ShuffleConv(nn.Conv2d):
+    """A 3x3 convolution, leaky ReLU and a pixel shuffle by 2, without padding above and below.
+
+    In files the outputs are in the order (c, i, j) of torch's shuffle. Here they are (i, j, c): in
+    channels_last the shuffle is then a move of whole rows of (j, c). Weights are put in this order
+    once, when they are loaded.
+    """
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        """Make a convolution to `channels` features, a quarter of which each output pixel has."""
+        super().__init__(in_channels, channels, 3, padding=(0, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (B, in_channels, H, W) into (B, channels/4, 2*(H-2), 2*W)."""
+        y = convolve(x, self.weight, self.bias, "leaky_relu", padding=(0, 1))
+        b, c4, h, w = y.shape
+        rows = y.permute(0, 2, 3, 1).reshape(b, h, w, 2, c4 // 2)  # (B, H, W, i, j*c)
+        return rows.transpose(2, 3).reshape(b, 2 * h, 2 * w, c4 // 4).permute(0, 3, 1, 2)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for key in (prefix + "weight", prefix + "bias"):
+            by_position = destination[key].unflatten(0, (4, -1))
+            destination[key] = by_position.transpose(0, 1).flatten(0, 1)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for key in (prefix + "weight", prefix + "bias"):
+            value = state_dict.get(key)
+            # What has another shape is reported by torch.
+            if value is not None and value.shape[:1] == (self.out_channels,):
+                state_dict[key] = value.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
 class Upsampler(nn.Module):
     """Features to a picture four times as large: two pixel shuffles and two convolutions.
 
@@ -168,8 +210,8 @@ class Upsampler(nn.Module):
     def __init__(self, channels: int) -> None:
         """Make the x4 upsampler for `channels` features; its later stages are 64 wide."""
         super().__init__()
-        self.upconv1 = nn.Conv2d(channels, channels * 4, 3, padding=1)
-        self.upconv2 = nn.Conv2d(channels, 64 * 4, 3, padding=1)
+        self.upconv1 = _ShuffleConv(channels, channels * 4)
+        self.upconv2 = _ShuffleConv(channels, 64 * 4)
         self.conv_hr = nn.Conv2d(64, 64, 3, padding=1)
         self.conv_last = nn.Conv2d(64, 3, 3, padding=1)
 
@@ -186,13 +228,14 @@ class Upsampler(nn.Module):
         budget = _STRIP_BYTES.get(features.device.type, _STRIP_BYTES_DEFAULT)
         row_bytes = 16 * width * 64 * features.element_size() * features.shape[0]
         rows = max(4, min(height, budget // row_bytes))
-        conv1, conv2 = _by_position(self.upconv1), _by_position(self.upconv2)
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             x = _rows(features, top - 2, bottom + 2)
             # Each convolution takes one row off at the top and at the bottom.
-            x = _shuffled(x, *conv1, first=2 * top - 2, height=2 * height)
-            x = _shuffled(x, *conv2, first=4 * top - 2, height=4 * height)
+            x = self.upconv1(x)
+            _blank_outside(x, 2 * top - 2, 2 * height)
+            x = self.upconv2(x)
+            _blank_outside(x, 4 * top - 2, 4 * height)
             x = convolve(x, self.conv_hr.weight, self.conv_hr.bias, "leaky_relu", padding=(0, 1))
             _blank_outside(x, 4 * top - 1, 4 * height)
             x = convolve(x, self.conv_last.weight, self.conv_last.bias, padding=(0, 1))
@@ -201,16 +244,6 @@ class Upsampler(nn.Module):
                 target = plane[:, strip]
                 _, h, w = target.shape
                 torch.add(base[:, channel, strip, :w], x[:, channel, :h, :w], out=target)
-
-
-def _by_position(conv: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
-    """Reorder the outputs of a convolution before a pixel shuffle from (c, i, j) to (i, j, c).
-
-    In channels_last the shuffle is then a move of whole rows of (j, c).
-    """
-    weight = conv.weight.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
-    bias = None if conv.bias is None else conv.bias.unflatten(0, (-1, 4)).t().flatten()
-    return weight.contiguous(memory_format=torch.channels_last), bias
 
 
 def _rows(x: Tensor, first: int, last: int) -> Tensor:
@@ -222,16 +255,6 @@ def _rows(x: Tensor, first: int, last: int) -> Tensor:
         return inside
     padded = F.pad(inside, (0, 0, above, below))
     return padded.contiguous(memory_format=torch.channels_last)
-
-
-def _shuffled(x: Tensor, weight: Tensor, bias: Tensor | None, *, first: int, height: int) -> Tensor:
-    """Convolve, leaky ReLU, pixel shuffle 2; the result's row 0 is row `first` of `height`."""
-    y = convolve(x, weight, bias, "leaky_relu", padding=(0, 1))
-    b, c4, h, w = y.shape
-    rows = y.permute(0, 2, 3, 1).reshape(b, h, w, 2, c4 // 2)  # (B, H, W, i, j*c)
-    out = rows.transpose(2, 3).reshape(b, 2 * h, 2 * w, c4 // 4).permute(0, 3, 1, 2)
-    _blank_outside(out, first, height)
-    return out
 
 
 def _blank_outside(x: Tensor, first: int, height: int) -> None:

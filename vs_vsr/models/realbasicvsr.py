@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from vs_vsr.errors import ArgumentError
 from vs_vsr.models.basicvsr import BasicVSR
-from vs_vsr.models.layers import Conv, InputConvBlocks, Planes
+from vs_vsr.models.layers import Conv, InputConvBlocks
 from vs_vsr.models.recurrent import ForwardState
-from vs_vsr.models.stretch import Stretch
-from vs_vsr.models.whole import Network, check_clip, whole_clip
+from vs_vsr.models.stream import Network, Planes, Span, check_clip, run_clip
 
 __all__ = ["CleanState", "RealBasicVSR"]
 
@@ -23,11 +22,11 @@ _ALWAYS_ONE_PASS = 255.0
 
 @dataclass(frozen=True)
 class CleanState:
-    """What passes from one stretch to the next."""
+    """What is carried from one span to the next."""
 
     forward: ForwardState | None
     cleaned: dict[int, Tensor] = field(default_factory=dict)
-    """Frames beyond the stretch that are cleaned already, by number: they save work, no more."""
+    """Frames beyond the span that are cleaned already, by number: they only save work."""
 
 
 class RealBasicVSR(Network):
@@ -90,32 +89,32 @@ class RealBasicVSR(Network):
         check_clip(self, frames)
         threshold = self.refine_threshold if refine_threshold is None else refine_threshold
         cleaned, _ = self._clean_until(frames.unbind(1), threshold)
-        return whole_clip(self.basicvsr, torch.stack(cleaned, dim=1))
+        return run_clip(self.basicvsr, torch.stack(cleaned, dim=1))
 
     def step(
         self,
         frames: Sequence[Tensor],
-        stretch: Stretch,
+        span: Span,
         state: CleanState | None,
         out: Sequence[Planes] | None,
     ) -> CleanState:
-        """Do the next piece of a stream, as `BasicVSR.step`.
+        """As `Stream.step`.
 
-        The number of cleaning passes is found from the stretch's own frames, as the whole clip is
-        not at hand, and is one for thresholds of 255 and more.
+        The number of cleaning passes is found from the span's output frames, as nobody has the
+        whole clip here. It is one for thresholds of 255 and more.
         """
         once = self.refine_threshold >= _ALWAYS_ONE_PASS
         known = {} if state is None else state.cleaned
-        own = [frames[i] for i in stretch.own]
-        passes = 1 if once else self._clean_until(own, self.refine_threshold)[1]
+        output = [frames[i] for i in span.output]
+        passes = 1 if once else self._clean_until(output, self.refine_threshold)[1]
         cleaned = []
-        for number, frame in enumerate(frames, stretch.first):
+        for number, frame in enumerate(frames, span.first):
             cleaned.append(known[number] if number in known else self._clean(frame, passes))
         forward = None if state is None else state.forward
-        forward = self.basicvsr.step(cleaned, stretch, forward, out)
-        # The frames of the next stretch may want another number of passes.
-        ahead = range(stretch.own.stop if once else stretch.count, stretch.count)
-        return CleanState(forward, {stretch.first + i: cleaned[i] for i in ahead})
+        forward = self.basicvsr.step(cleaned, span, forward, out)
+        # The frames of the next span may want another number of passes.
+        ahead = range(span.output.stop if once else span.count, span.count)
+        return CleanState(forward, {span.first + i: cleaned[i] for i in ahead})
 
     def _clean_until(self, frames: Sequence[Tensor], threshold: float) -> tuple[list[Tensor], int]:
         """Clean frames as often as the threshold asks, and say how often that was."""

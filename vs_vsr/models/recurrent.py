@@ -8,9 +8,9 @@ from torch import Tensor
 
 from vs_vsr.models.sampling import flow_warp
 from vs_vsr.models.spynet import SPyNet
-from vs_vsr.models.stretch import shots
+from vs_vsr.models.stream import shots
 
-__all__ = ["ForwardState", "backward_flows", "flows_between", "forward_flows", "moved"]
+__all__ = ["ForwardState", "backward_flows", "flows_between", "forward_flows", "warped_or_zeros"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,10 @@ def forward_flows(
     return flows
 
 
-def moved(feature: Tensor | None, flow: Tensor | None, like: Tensor, channels: int) -> Tensor:
-    """The neighbour's feature, moved by `flow`; zeros, with the size of `like`, without one."""
+def warped_or_zeros(
+    feature: Tensor | None, flow: Tensor | None, like: Tensor, channels: int
+) -> Tensor:
+    """The neighbour's feature, warped by `flow`; zeros, with the size of `like`, without one."""
     if feature is None or flow is None:
         b, _, h, w = like.shape
         return like.new_zeros(b, channels, h, w)

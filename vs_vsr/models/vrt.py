@@ -11,13 +11,20 @@ from torch import Tensor, nn
 
 from vs_vsr.errors import ArgumentError, ShapeError
 from vs_vsr.models import vrt_tiles
-from vs_vsr.models.layers import Activation, Conv, enlarged
+from vs_vsr.models.layers import Activation, Conv, upsampled
 from vs_vsr.models.padding import mirror_pad
 from vs_vsr.models.sampling import flow_warp, nearest4_warp
 from vs_vsr.models.spynet import SPyNet
+from vs_vsr.models.stream import Network, Planes, Span, check_clip
 from vs_vsr.models.vrt_attention import Size
-from vs_vsr.models.vrt_stage import Refinement, Stage, channels_first, channels_last, reshape
-from vs_vsr.models.whole import Network, check_clip
+from vs_vsr.models.vrt_stage import (
+    SelfAttentionGroup,
+    Stage,
+    channels_first,
+    channels_last,
+    reshape,
+)
+from vs_vsr.models.vrt_tiles import WindowSums
 
 __all__ = ["VRT"]
 
@@ -71,6 +78,7 @@ class VRT(Network):
         self.scale = upscale
         self.denoises = denoising
         self.interpolates = not pa_frames
+        self.frames_per_input = 2 if self.interpolates else 1
         self.frames = frames
         self.reach = pa_frames // 2
         self.window = window
@@ -89,8 +97,8 @@ class VRT(Network):
         last = len(_REDUCTIONS)
         self.stage8 = nn.ModuleList([reshape(widths[last - 1], widths[last])])
         for i in range(last, len(depths)):
-            own = (1, *window[1:]) if i in independent else window
-            self.stage8.append(Refinement(widths[i], depths[i], own, heads[i]))
+            size = (1, *window[1:]) if i in independent else window
+            self.stage8.append(SelfAttentionGroup(widths[i], depths[i], size, heads[i]))
         self.norm = nn.LayerNorm(widths[-1])
         self.conv_after_body = nn.Linear(widths[-1], widths[0])
         self._add_tail(widths[0])
@@ -104,11 +112,11 @@ class VRT(Network):
             self.conv_before_upsample = nn.Sequential(_FrameConv(width, _TAIL_WIDTH))
             # What stands between holds indices, so that the names are those of the released files.
             between = [nn.Identity() for _ in range(4)]
-            enlarging = [_FrameConv(_TAIL_WIDTH, 4 * _TAIL_WIDTH, "leaky_relu") for _ in range(2)]
+            upsampling = [_FrameConv(_TAIL_WIDTH, 4 * _TAIL_WIDTH, "leaky_relu") for _ in range(2)]
             self.upsample = nn.Sequential(
-                enlarging[0],
+                upsampling[0],
                 *between,
-                enlarging[1],
+                upsampling[1],
                 *between,
                 _FrameConv(_TAIL_WIDTH, _TAIL_WIDTH),
             )
@@ -148,6 +156,85 @@ class VRT(Network):
             self._interpolated(frames) if self.interpolates else self._restored(frames, sigma)
         )
         return restored[:, :count, :, : self.scale * height, : self.scale * width]
+
+    def step(
+        self,
+        frames: Sequence[Tensor],
+        span: Span,
+        state: WindowSums | None,
+        out: Sequence[Planes] | None,
+        *,
+        windows: Sequence[range] | None = None,
+        tile: int = 0,
+        overlap: int = 0,
+        sigma: float | None = None,
+        extend: bool = False,
+    ) -> WindowSums | None:
+        """As `Stream.step`: pictures are averaged where windows of frames overlap.
+
+        An interpolating network gives each frame, and a new one between it and the next, made of
+        two frames on either side; those at the ends of the shot are repeated. After the last frame
+        of a shot no other follows, and it is repeated.
+
+        Args:
+            frames: Those of the span, each (B, 3, H, W), RGB, [0, 1], float32.
+            span: Which frames they are.
+            state: What windows before have made of frames of this span and later ones.
+            out: Where the pictures of its output frames go; None makes none.
+            windows: Positions of each window; by default one over all active frames. A cut makes
+                two of one.
+            tile: As for `in_space`.
+            overlap: As for `in_space`.
+            sigma: As for `forward`.
+            extend: Whether to mirror the end of a window so that it has a multiple of the
+                attention's frames, as the published test script does with a clip it takes at once.
+
+        Returns:
+            What the windows have made of frames after the output ones; None for interpolation.
+        """
+        if self.interpolates:
+            self._interpolate(frames, span, out or (), tile, overlap)
+            return None
+
+        def restore(clip: Tensor) -> Tensor:
+            if extend:
+                sizes = {"tile": (0, tile, tile), "overlap": (0, overlap, overlap)}
+                return self.tiled(clip, **sizes, sigma=sigma)
+            return self.in_space(clip, tile=tile, overlap=overlap, sigma=sigma)
+
+        sums = dict(state or {})
+        for window in (span.active,) if windows is None else windows:
+            vrt_tiles.add_window(restore, frames, window, span, sums)
+        first, output = span.first, span.output
+        if out is not None:
+            # If the window that covered these frames failed, run one over them alone.
+            missing = [i for i in output if first + i not in sums]
+            if missing:
+                window = range(missing[0], missing[-1] + 1)
+                vrt_tiles.add_window(restore, frames, window, span, sums)
+            for i, planes in zip(output, out, strict=True):
+                total, count = sums[first + i]
+                for plane, channel in zip(planes, total.unbind(1), strict=True):
+                    torch.div(channel, count, out=plane)
+        return {n: entry for n, entry in sums.items() if n >= first + output.stop}
+
+    def _interpolate(
+        self,
+        frames: Sequence[Tensor],
+        span: Span,
+        out: Sequence[Planes],
+        tile: int,
+        overlap: int,
+    ) -> None:
+        for i, same, between in zip(span.output, out[::2], out[1::2], strict=bool(out)):
+            shot = span.shot(i)
+            _copy(frames[i], same)
+            if i + 1 == shot.stop:
+                _copy(frames[i], between)
+                continue
+            around = [min(max(k, shot.start), shot.stop - 1) for k in range(i - 1, i + 3)]
+            clip = torch.stack([frames[k] for k in around], dim=1)
+            _copy(self.in_space(clip, tile=tile, overlap=overlap)[:, 0], between)
 
     def tiled(
         self,
@@ -245,11 +332,11 @@ class VRT(Network):
         s = self.scale
         out = frames.new_empty(b, t, 3, s * height, s * width)
         for i, frame in enumerate(frames.unbind(1)):
-            picture = self.conv_last(self._enlarged(channels_first(x[:, i])))
-            torch.add(enlarged(frame, s) if s > 1 else frame, picture, out=out[:, i])
+            picture = self.conv_last(self._upsampled(channels_first(x[:, i])))
+            torch.add(upsampled(frame, s) if s > 1 else frame, picture, out=out[:, i])
         return out
 
-    def _enlarged(self, x: Tensor) -> Tensor:
+    def _upsampled(self, x: Tensor) -> Tensor:
         if self.scale == 1:
             return x
         x = F.leaky_relu(self.conv_before_upsample(x), 0.01)
@@ -333,8 +420,8 @@ class _FrameConv(Conv):
 
     def of_clip(self, x: Tensor) -> Tensor:
         """Turn (B, T, C, H, W) into (B, T, H, W, D)."""
-        folded = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        y: Tensor = self(folded)
+        frames = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        y: Tensor = self(frames)
         return torch.unflatten(channels_last(y), 0, x.shape[:2])
 
     def _save_to_state_dict(
@@ -354,5 +441,10 @@ class _FrameConv(Conv):
 
 def _chained(far: Tensor, onward: Tensor) -> Tensor:
     """The flow along `far` and from there along `onward`, each (B, t, 2, h, w)."""
-    moved = flow_warp(onward.flatten(0, 1), far.flatten(0, 1))
-    return far + torch.unflatten(moved, 0, far.shape[:2])
+    warped = flow_warp(onward.flatten(0, 1), far.flatten(0, 1))
+    return far + torch.unflatten(warped, 0, far.shape[:2])
+
+
+def _copy(picture: Tensor, planes: Planes) -> None:
+    for plane, channel in zip(planes, picture.unbind(1), strict=True):
+        plane.copy_(channel)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Block", "BlockGroup", "GatedMLP", "Size", "Windows"]
+__all__ = ["Block", "BlockGroup", "GatedMLP", "Size", "WindowAttention", "Windows"]
 
 Size = tuple[int, int, int]
 """Frames, rows, columns."""

@@ -1,19 +1,17 @@
 """What VRT is made of: stages of attention whose frames are then joined by their neighbours."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from vs_vsr.models.deformable import ModulatedDeformConv
-from vs_vsr.models.layers import Conv
+from vs_vsr.models.layers import Conv, concat
 from vs_vsr.models.sampling import flow_warp
 from vs_vsr.models.vrt_attention import BlockGroup, GatedMLP, Size
 
-__all__ = ["Refinement", "Stage", "channels_first", "channels_last", "reshape"]
+__all__ = ["SelfAttentionGroup", "Stage", "channels_first", "channels_last", "reshape"]
 
 
-class _Halve(nn.Module):
+class _SpaceToDepth(nn.Module):
     """(B, T, H, W, C) to (B, T, H/2, W/2, 4*C)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -22,11 +20,11 @@ class _Halve(nn.Module):
         return x.permute(0, 1, 2, 4, 5, 3, 6).flatten(4)
 
 
-class _Double(nn.Module):
+class _DepthToSpace(nn.Module):
     """(B, T, H, W, C) to (B, T, 2*H, 2*W, C/4)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Read the channels in the order that `_Halve` writes."""
+        """Read the channels in the order that `_SpaceToDepth` writes."""
         x = x.unflatten(4, (2, 2, -1))  # (B, T, h, w, column, row, C)
         return x.permute(0, 1, 2, 5, 3, 4, 6).flatten(4, 5).flatten(2, 3)
 
@@ -35,12 +33,12 @@ def reshape(width: int, out: int, halvings: int | None = None) -> nn.Sequential:
     """What leads to a stage's size and width; `halvings` None: from one width to another."""
     if halvings == 0:
         return nn.Sequential(nn.Identity(), nn.LayerNorm(out))
-    layers = {None: nn.Identity(), 1: _Halve(), -1: _Double()}
+    layers = {None: nn.Identity(), 1: _SpaceToDepth(), -1: _DepthToSpace()}
     between = {None: width, 1: 4 * width, -1: width // 4}[halvings]
     return nn.Sequential(layers[halvings], nn.LayerNorm(between), nn.Linear(between, out))
 
 
-class Refinement(nn.Module):
+class SelfAttentionGroup(nn.Module):
     """A group of blocks without mutual attention, as a residue."""
 
     def __init__(self, width: int, depth: int, window: Size, heads: int) -> None:
@@ -105,12 +103,14 @@ class Stage(nn.Module):
         for i, frame in enumerate(frames):
             sides = []
             for flows, step, room in ((to_next, 1, last - i), (to_previous, -1, i)):
-                near = [frames[i + step * d] for d in range(1, min(len(flows), room) + 1)]
-                # Flows are kept by the earlier of their two frames.
-                ways = [
-                    flow[:, min(i, i + step * (d + 1))] for d, flow in enumerate(flows[: len(near)])
+                reach = min(len(flows), room)
+                neighbours = [frames[i + step * d] for d in range(1, reach + 1)]
+                # A flow between two frames lies at the place of the earlier one, both ways: from
+                # i to i + d at i, from i to i - d at i - d.
+                to_neighbours = [
+                    flow[:, min(i, i + step * d)] for d, flow in enumerate(flows[:reach], 1)
                 ]
-                sides.append(self.pa_deform(frame, near, ways))
+                sides.append(self.pa_deform(frame, neighbours, to_neighbours))
             joined = torch.cat([channels_last(f) for f in (frame, *sides)], dim=-1)
             out[:, i] = self.pa_fuse(joined)
         return out
@@ -130,32 +130,28 @@ class _Alignment(ModulatedDeformConv):
             layers += [nn.Identity(), Conv(width, width, 3, "leaky_relu")]
         self.conv_offset = nn.Sequential(*layers, nn.Identity(), Conv(width, 27 * groups))
 
-    def forward(self, frame: Tensor, near: list[Tensor], ways: list[Tensor]) -> Tensor:
+    def forward(self, frame: Tensor, neighbours: list[Tensor], flows: list[Tensor]) -> Tensor:
         """Align.
 
         Args:
             frame: The frame's own features, (B, C, H, W).
-            near: Those of the neighbours that there are, the nearest first.
-            ways: The flow to each of them, (B, 2, H, W), float32.
+            neighbours: Those of at most `reach` neighbours, the nearest first.
+            flows: The flow to each of them, (B, 2, H, W), float32.
         """
-        if not near:
+        if not neighbours:
             return torch.zeros_like(frame)
         b, _, height, width = frame.shape
-        missing = self.reach - len(near)
-        nothing = [torch.zeros_like(frame)] * missing
-        ways = ways + [frame.new_zeros(b, 2, height, width, dtype=torch.float32)] * missing
-        seen = [flow_warp(x, way) for x, way in zip(near, ways, strict=False)]
-        along = torch.stack([way.flip(1) for way in ways], dim=1)  # (B, reach, 2, H, W), (y, x)
-        seen += [*nothing, frame, *(way.to(frame.dtype) for way in ways)]
-        offsets, mask = self.split(self.conv_offset(_stacked(seen)))
+        missing = self.reach - len(neighbours)
+        blank = [torch.zeros_like(frame)] * missing
+        warped = [flow_warp(x, flow) for x, flow in zip(neighbours, flows, strict=True)]
+        flows = flows + [frame.new_zeros(b, 2, height, width, dtype=torch.float32)] * missing
+        guides = [*warped, *blank, frame, *(flow.to(frame.dtype) for flow in flows)]
+        offsets, mask = self.split(self.conv_offset(concat(guides)))
         offsets = self.magnitude * offsets.tanh()
-        # Each run of groups reads one neighbour, and moves along the flow to it.
-        offsets = offsets.unflatten(1, (self.reach, -1, 2)) + along[:, :, None]
-        return self.deform(_stacked([*near, *nothing]), offsets.flatten(1, 3), mask.sigmoid())
-
-
-def _stacked(features: Sequence[Tensor]) -> Tensor:
-    return torch.cat(list(features), dim=1).contiguous(memory_format=torch.channels_last)
+        # Each run of groups reads one neighbour, and moves along the flow to it, (y, x).
+        flow_offsets = torch.stack([flow.flip(1) for flow in flows], dim=1)  # (B, reach, 2, H, W)
+        offsets = offsets.unflatten(1, (self.reach, -1, 2)) + flow_offsets[:, :, None]
+        return self.deform(concat([*neighbours, *blank]), offsets.flatten(1, 3), mask.sigmoid())
 
 
 def channels_first(x: Tensor) -> Tensor:

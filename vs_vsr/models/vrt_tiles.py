@@ -1,12 +1,18 @@
 """Clips larger than memory cut in tiles, blended as the published figures of VRT were made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from vs_vsr.errors import ArgumentError
+from vs_vsr.models.stream import Span, shots
 
-__all__ = ["check_tile", "in_space", "in_time"]
+__all__ = ["WindowSums", "add_window", "check_tile", "in_space", "in_time"]
+
+WindowSums = Mapping[int, tuple[Tensor, int]]
+"""By frame number: the sum of the pictures that windows have made of it, (B, 3, s*H, s*W), and how
+many they are."""
 
 
 def check_tile(tile: int, overlap: int) -> None:
@@ -123,3 +129,26 @@ def _kept(size: int, tile: int, overlap: int, scale: int) -> list[tuple[int, sli
             last -= overlap - overlap // 2
         kept.append((start, slice(first, last)))
     return kept
+
+
+def add_window(
+    restore: Callable[[Tensor], Tensor],
+    frames: Sequence[Tensor],
+    window: range,
+    span: Span,
+    sums: dict[int, tuple[Tensor, int]],
+) -> None:
+    """Add the pictures of one window to `sums`; a cut makes two windows of it.
+
+    Args:
+        restore: Turns (B, t, 3, H, W) into (B, t, 3, s*H, s*W).
+        frames: Those of the span, each (B, 3, H, W).
+        window: Positions.
+        span: Which frames they are.
+        sums: As `WindowSums`; changed.
+    """
+    for shot in shots(window, span.cuts):
+        pictures = restore(torch.stack([frames[i] for i in shot], dim=1))
+        for i, picture in zip(shot, pictures.unbind(1), strict=True):
+            total, count = sums.get(span.first + i, (0, 0))
+            sums[span.first + i] = total + picture, count + 1

@@ -26,7 +26,7 @@ class Step:
     last: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Chunks of a clip, and segments over which the forward state is carried.
 
@@ -35,15 +35,20 @@ class Plan:
 
     frames: int
     chunk: int
-    lookahead: int
+    lookahead: int = 0
     segment: int
-    preroll: int
+    preroll: int = 0
     context: int = 0
-    """Frames on either side of all these that windows look at (EDVR, keyframes)."""
+    """Extra frames read before and after, which only windows look at (EDVR, IconVSR)."""
     coupled: bool = False
     """Whether the forward state depends on the look-ahead too (IconVSR)."""
-    spares: bool = False
-    """Whether the state only spares work: then no chunk needs the one before it (EDVR)."""
+    state_is_cache: bool = False
+    """Whether the state is only a cache: any chunk can start without it (EDVR)."""
+
+    @classmethod
+    def whole(cls, frames: int, *, context: int = 0, coupled: bool = False) -> "Plan":
+        """The whole clip as one chunk."""
+        return cls(frames=frames, chunk=frames, segment=frames, context=context, coupled=coupled)
 
     @property
     def chunks(self) -> int:
@@ -58,12 +63,12 @@ class Plan:
         """First chunk of the segment that `chunk` lies in."""
         return chunk - chunk % (self.segment // self.chunk)
 
-    def reached(self, chunk: int) -> range:
+    def dependents(self, chunk: int) -> range:
         """Chunks after `chunk` whose state depends on it."""
         return range(chunk + 1, self.segment_start(chunk) + self.segment // self.chunk)
 
     def warm_up(self, chunk: int) -> int:
-        """How many frames before `chunk` warm its forward state up: some at a segment's start."""
+        """Frames before `chunk` that warm its forward state up; 0 except at a segment's start."""
         start = chunk * self.chunk
         return min(self.preroll, start) if self.segment_start(chunk) == chunk else 0
 
@@ -88,7 +93,7 @@ class Plan:
         return start if cold else max(start - self.warm_up(chunk) - self.context, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WindowPlan(Plan):
     """Windows of `chunk + lookahead` frames, one from the start of each chunk (VRT).
 
@@ -114,7 +119,7 @@ class WindowPlan(Plan):
         before = range(max(0, chunk - 2), chunk)
         return next((k for k in before if any(w.stop > start for w in self.windows(k))), chunk)
 
-    def reached(self, chunk: int) -> range:
+    def dependents(self, chunk: int) -> range:
         """Chunks after `chunk` that its windows reach into."""
         return range(chunk + 1, chunk + 3)
 

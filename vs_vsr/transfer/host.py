@@ -1,20 +1,14 @@
 """Frames in the host's memory, read and written in place; ordinary copies to other devices."""
 
-import ctypes
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from vs_vsr.models.layers import Planes
-
-__all__ = ["Array", "give_back", "upload", "writing"]
+__all__ = ["Array", "upload", "writing"]
 
 Array = np.ndarray[Any, Any]
 
@@ -40,7 +34,7 @@ def upload(planes: Sequence[Array], device: torch.device) -> Tensor:
 @contextmanager
 def writing(
     frames: Sequence[Sequence[Array]], device: torch.device
-) -> Iterator[Sequence["Planes"]]:
+) -> Iterator[Sequence[Sequence[Tensor]]]:
     """Give the planes of output frames as tensors; on leaving they hold the clamped pictures.
 
     On a CPU the tensors are the frames' own memory, with their row stride. Elsewhere they are
@@ -53,35 +47,15 @@ def writing(
     Yields:
         For each frame three tensors (1, H, W).
     """
-    own = [[torch.from_numpy(plane)[None] for plane in planes] for planes in frames]
+    in_host = [[torch.from_numpy(plane)[None] for plane in planes] for planes in frames]
     if device.type == "cpu":
-        yield own
-        for planes in own:
+        yield in_host
+        for planes in in_host:
             for plane in planes:
                 plane.clamp_(0, 1)
         return
-    there = [[torch.empty_like(plane, device=device) for plane in planes] for planes in own]
-    yield there
-    for planes, targets in zip(there, own, strict=True):
+    on_device = [[torch.empty_like(plane, device=device) for plane in planes] for planes in in_host]
+    yield on_device
+    for planes, targets in zip(on_device, in_host, strict=True):
         for plane, target in zip(planes, targets, strict=True):
             target.copy_(plane.clamp_(0, 1))
-
-
-def give_back() -> None:
-    """Hand the memory that was freed back to the system, where the C library keeps it.
-
-    Between tensors that live long, glibc keeps the holes of those that did not. Over a film they
-    add up: the peak of 2,000 frames was a tenth above that of 200. A chunk takes seconds, this
-    milliseconds.
-    """
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    if sys.platform != "linux":
-        return None
-    # Of C libraries only glibc has it.
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from vs_vsr.weights.rows import Row
 
-__all__ = ["FetchError", "receive", "say", "size_of"]
+__all__ = ["FetchError", "download", "say", "size_of"]
 
 _BLOCK_BYTES = 256 << 10
 _TIMEOUT_S = 30.0
@@ -47,7 +47,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def receive(row: Row, url: str, part: Path) -> None:
+def download(row: Row, url: str, part: Path) -> None:
     """Bring `part` to its end over broken connections; a first one that brings nothing is final."""
     for wait_s in _WAITS_S:
         time.sleep(wait_s)

@@ -5,99 +5,98 @@ from difflib import get_close_matches
 from vs_vsr.errors import WeightsError
 from vs_vsr.weights.rows import ROWS, Row
 
-__all__ = ["ROWS", "Row", "lookup", "named_model", "rows_of", "subject"]
+__all__ = ["lookup", "named_filter", "rows_of", "subject"]
 
 
-def subject(model: str | None) -> str:
+def subject(filter_name: str | None) -> str:
     """How a sentence about weights begins: with the filter's name, where there is a filter."""
-    return f"{model}: weights" if model else "weights"
+    return f"{filter_name}: weights" if filter_name else "weights"
 
 
-def rows_of(model: str | None = None) -> list[Row]:
-    """The rows of one network; all of them by default.
+def rows_of(filter_name: str | None = None) -> list[Row]:
+    """The rows of one filter; all of them by default.
 
     Args:
-        model: As in `Row.model`, in any case, or as its paper has it ("BasicVSR++").
+        filter_name: As in `Row.filter`, in any case, or as its paper has it ("BasicVSR++").
 
     Raises:
-        WeightsError: There is no such network.
+        WeightsError: There is no such filter.
     """
-    if model is None:
+    if filter_name is None:
         return list(ROWS)
-    wanted = _plain(model)
-    rows = [row for row in ROWS if row.model.lower() == wanted]
+    wanted = _plain(filter_name)
+    rows = [row for row in ROWS if row.filter.lower() == wanted]
     if not rows:
-        models = dict.fromkeys(row.model for row in ROWS)
+        names = dict.fromkeys(row.filter for row in ROWS)
         raise WeightsError(
-            f'weights: the network must be one of {", ".join(models)}, got "{model}". '
+            f'weights: the filter must be one of {", ".join(names)}, got "{filter_name}". '
             "Choose one of these."
         )
     return rows
 
 
-def named_model(name: str) -> str | None:
-    """The network that "MODEL/NAME" or "MODEL" names; None where it names none."""
+def named_filter(name: str) -> str | None:
+    """The filter that "FILTER/NAME" or "FILTER" names; None where it names none."""
     wanted = _plain(name.partition("/")[0])
-    return next((row.model for row in ROWS if row.model.lower() == wanted), None)
+    return next((row.filter for row in ROWS if row.filter.lower() == wanted), None)
 
 
-def lookup(name: str, model: str | None = None) -> Row:
+def lookup(name: str, filter_name: str | None = None) -> Row:
     """The row called `name`.
 
     Args:
         name: As in `Row.name` or `Row.full_name`, in any case.
-        model: The network it must be for; None looks through all, and a name that BasicVSR has
-            means BasicVSR's, as it did when there was no other network.
+        filter_name: The filter it must be for; None looks through all, and a name that BasicVSR has
+            means BasicVSR's, as it did when there was no other filter.
 
     Raises:
-        WeightsError: There is none, or several other networks have one of that name.
+        WeightsError: No row has that name, or several other filters have one.
     """
-    own = named_model(name)
-    if None not in (own, model) and own != model:
-        own_names = ", ".join(row.name for row in rows_of(model))
+    named = named_filter(name)
+    if None not in (named, filter_name) and named != filter_name:
+        names = ", ".join(row.name for row in rows_of(filter_name))
         raise WeightsError(
-            f'{model}: weights must be of {model}, got "{name}". Choose one of {own_names}.'
+            f'{filter_name}: weights must be of {filter_name}, got "{name}". Choose one of {names}.'
         )
-    network = model or own
-    rows = rows_of(network)
-    if own and "/" not in name:
-        choice = ", ".join(row.name if model else row.full_name for row in rows)
+    rows = rows_of(filter_name or named)
+    if named and "/" not in name:
+        choice = ", ".join(row.name if filter_name else row.full_name for row in rows)
         raise WeightsError(
-            f'{subject(model)} must be a file or a published name, got "{name}", which is a '
-            f"network. Choose one of {choice}."
+            f'{subject(filter_name)} must be a file or a published name, got "{name}", which is a '
+            f"filter. Choose one of {choice}."
         )
-    wanted = (name.partition("/")[2] if own else name).lower()
+    wanted = (name.partition("/")[2] if named else name).lower()
     found = [row for row in rows if row.name == wanted]
-    found = [row for row in found if row.model == "BasicVSR"] or found
+    found = [row for row in found if row.filter == "BasicVSR"] or found
     if len(found) == 1:
         return found[0]
     if found:
         full_names = ", ".join(row.full_name for row in found)
         raise WeightsError(
-            f'weights must be of one network, got "{name}", which may be {full_names}. '
+            f'weights must be of one filter, got "{name}", which may be {full_names}. '
             "Name one of these."
         )
-    if network is None:
+    if not (filter_name or named):
         raise _unknown(name, rows)
-    names = [row.name for row in rows]
-    close = get_close_matches(wanted, names, n=2, cutoff=0.4)
-    what_now = f"Did you mean {' or '.join(close)}?" if close else "Choose one of these."
+    names = ", ".join(row.name for row in rows)
+    close = get_close_matches(wanted, [row.name for row in rows], n=2, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(close)}?" if close else "Choose one of these."
     raise WeightsError(
-        f'{network}: weights must be a file or one of {", ".join(names)}, got "{name}". {what_now}'
+        f'{filter_name or named}: weights must be a file or one of {names}, got "{name}". {hint}'
     )
 
 
 def _unknown(name: str, rows: list[Row]) -> WeightsError:
-    """What to say of a name that no network has; all of them are too many to list."""
+    """What to say of a name that no filter has; all of them are too many to list."""
     by_key: dict[str, list[str]] = {}
     for row in rows:
         key = row.full_name.lower() if "/" in name else row.name
         by_key.setdefault(key, []).append(row.full_name)
     close = get_close_matches(name.lower(), by_key, n=2, cutoff=0.4)
     near = [full_name for key in close for full_name in by_key[key]]
-    what_now = f"Did you mean {' or '.join(near)}?" if near else "Run vs-vsr weights list for all."
-    return WeightsError(f'weights must be a file or a published name, got "{name}". {what_now}')
+    hint = f"Did you mean {' or '.join(near)}?" if near else "Run vs-vsr weights list for all."
+    return WeightsError(f'weights must be a file or a published name, got "{name}". {hint}')
 
 
-def _plain(model: str) -> str:
-    return model.lower().replace("+", "p")
+def _plain(filter_name: str) -> str:
+    return filter_name.lower().replace("+", "p")

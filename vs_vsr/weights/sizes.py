@@ -1,33 +1,42 @@
-"""A network built to the sizes that the shapes of a checkpoint's tensors tell."""
+"""Which network the tensors of a checkpoint are of, and that network built to their sizes."""
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
-from vs_vsr.models.edvr import EDVR
+from vs_vsr.models.edvr import EDVR, Padding
 from vs_vsr.models.edvr_features import EDVRFeatures
 from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.models.realbasicvsr import RealBasicVSR
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.vrt import VRT
 
-__all__ = ["OPTIONS", "SizeError", "sized"]
+__all__ = ["NetworkOptions", "SizeError", "architecture", "option_of", "sized"]
 
-# What no file holds, and whose constructor takes it.
-OPTIONS = {
-    "keyframe_stride": "IconVSR",
-    "refine_threshold": "RealBasicVSR",
-    "max_residue_magnitude": "BasicVSRPP",
-    "padding": "EDVR",
-}
+
+class NetworkOptions(TypedDict, total=False):
+    """What no file holds: each an argument of one network, by default as it was published.
+
+    keyframe_stride: IconVSR: every how many frames there is a keyframe, default 5.
+    refine_threshold: RealBasicVSR: change below which cleaning stops, in 1/255, default 255.
+    max_residue_magnitude: BasicVSR++: pixels the alignment may move beside the flow, default 10.
+    padding: EDVR: what windows see beyond the ends of a clip, "reflection_circle" (default for
+        super-resolution of sharp input) or "replicate" (for all else), as the official tests do.
+    """
+
+    keyframe_stride: int | None
+    refine_threshold: float | None
+    max_residue_magnitude: float | None
+    padding: Padding | None
 
 
 class SizeError(Exception):
-    """A tensor that tells a size is not there, or is not of its kind."""
+    """A tensor that tells a size is missing, or is not of its kind."""
 
 
 class _Shapes:
@@ -56,20 +65,6 @@ class _Shapes:
     def blocks(self, trunk: str) -> int:
         """Number of residual blocks of an `InputConvBlocks`."""
         return self.count(rf"{re.escape(trunk)}\.main\.2\.(\d+)\.")
-
-
-def sized(network: str, state: Mapping[str, Tensor], **options: Any) -> nn.Module:
-    """The network of this name, with weights yet to be loaded.
-
-    Args:
-        network: As `names.architecture` gives it.
-        state: Tensors under canonical names.
-        options: What no file holds, as the constructors take it.
-
-    Raises:
-        SizeError: A tensor that tells a size is not there.
-    """
-    return _BUILDERS[network](_Shapes(state), **options)
 
 
 def _basicvsr(shapes: _Shapes) -> nn.Module:
@@ -198,13 +193,58 @@ def _vrt_alignment(shapes: _Shapes, width: int) -> dict[str, int]:
     return {"pa_frames": 2 * neighbours, "groups": groups}
 
 
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    "BasicVSR": _basicvsr,
-    "BasicVSRPP": _basicvsrpp,
-    "EDVR": _edvr,
-    "EDVRFeatures": _edvr_features,
-    "IconVSR": _iconvsr,
-    "RealBasicVSR": _realbasicvsr,
-    "SPyNet": _spynet,
-    "VRT": _vrt,
-}
+@dataclass(frozen=True)
+class _Architecture:
+    """A network that files hold, whole or as a part of another network."""
+
+    name: str
+    """As its filter or class is called."""
+    mark: str
+    """Pattern at the beginning of a key that no network further down has."""
+    build: Callable[..., nn.Module]
+    options: tuple[str, ...] = ()
+    """Which of `NetworkOptions` it takes."""
+
+
+# The most particular first.
+_ARCHITECTURES = (
+    _Architecture("VRT", r"stage1\.", _vrt),
+    _Architecture("RealBasicVSR", r"image_cleaning\.", _realbasicvsr, ("refine_threshold",)),
+    _Architecture(
+        "BasicVSRPP", r"(deform_align|backbone)\.", _basicvsrpp, ("max_residue_magnitude",)
+    ),
+    _Architecture("IconVSR", r"edvr\.", _iconvsr, ("keyframe_stride",)),
+    _Architecture("EDVR", r"(reconstruction|recon_trunk)\.", _edvr, ("padding",)),
+    _Architecture("EDVRFeatures", r"(pcd_align|pcd_alignment)\.", _edvr_features),
+    _Architecture("BasicVSR", r"spynet\.", _basicvsr),
+    _Architecture("SPyNet", r"basic_module\.\d\.basic_module\.", _spynet),
+)
+
+
+def architecture(keys: Iterable[str]) -> str | None:
+    """Which network has such keys, as its filter or class is called; None if none that is known."""
+    names = list(keys)
+    for row in _ARCHITECTURES:
+        if any(re.match(row.mark, name) for name in names):
+            return row.name
+    return None
+
+
+def option_of(option: str) -> str:
+    """The network that takes `option`, one of `NetworkOptions`."""
+    return next(row.name for row in _ARCHITECTURES if option in row.options)
+
+
+def sized(network: str, state: Mapping[str, Tensor], **options: Any) -> nn.Module:
+    """The network of this name, with weights yet to be loaded.
+
+    Args:
+        network: As `architecture` gives it.
+        state: Tensors under canonical names.
+        options: As in `NetworkOptions`.
+
+    Raises:
+        SizeError: A tensor that tells a size is missing.
+    """
+    build = next(row.build for row in _ARCHITECTURES if row.name == network)
+    return build(_Shapes(state), **options)

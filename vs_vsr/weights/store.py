@@ -20,11 +20,12 @@ import filelock
 from platformdirs import user_cache_path
 
 from vs_vsr.errors import WeightsError
-from vs_vsr.weights.download import FetchError, receive, say, size_of
+from vs_vsr.weights.download import FetchError, download, say, size_of
 from vs_vsr.weights.form import FormError, kind_of
-from vs_vsr.weights.registry import Row, lookup, named_model, subject
+from vs_vsr.weights.registry import lookup, named_filter, subject
+from vs_vsr.weights.rows import Row
 
-__all__ = ["cache_folder", "copies", "fetch", "find", "identity", "is_intact", "present"]
+__all__ = ["cache_folder", "copies", "fetch", "identity", "is_intact", "local_file", "obtain"]
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -35,12 +36,12 @@ def cache_folder() -> Path:
     return Path(own).expanduser() if own else user_cache_path("vs_vsr") / "weights"
 
 
-def find(weights: str | os.PathLike[str], model: str | None = None) -> Path:
+def obtain(weights: str | os.PathLike[str], filter_name: str | None = None) -> Path:
     """The file for `weights`, fetched if need be.
 
     Args:
-        weights: A file, or a name of the registry, alone or as MODEL/NAME.
-        model: The network it is for, for the name and the messages.
+        weights: A file, or a name of the registry, alone or as FILTER/NAME.
+        filter_name: The filter it is for, for the name and the messages.
 
     Raises:
         WeightsError: There is no such file or name, or it cannot be fetched.
@@ -51,13 +52,13 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> Path:
     if os.path.isfile(path):
         return path
     separators = (os.sep, os.altsep or os.sep)
-    looks_like_a_file = any(s in text for s in separators) and not named_model(text)
+    looks_like_a_file = any(s in text for s in separators) and not named_filter(text)
     if path.suffix.lower() in _SUFFIXES or looks_like_a_file:
         raise WeightsError(
-            f'{subject(model)} must be a file that is there, got "{text}". {_neighbours(path)}'
+            f'{subject(filter_name)} must be a file that exists, got "{text}". {_neighbours(path)}'
         )
-    row = lookup(text, model)
-    found = present(row) or fetch(row, model)
+    row = lookup(text, filter_name)
+    found = local_file(row) or fetch(row, filter_name)
     _tell_terms(row)
     return found
 
@@ -101,19 +102,19 @@ def is_intact(path: Path, row: Row) -> bool:
     return _is_sound(path, row.sha256, row.size_bytes, identity(path))
 
 
-def present(row: Row) -> Path | None:
+def local_file(row: Row) -> Path | None:
     """The file of `row` if it is whole on this machine."""
     return next((path for path in copies(row) if is_intact(path, row)), None)
 
 
-def fetch(row: Row, model: str | None = None) -> Path:
+def fetch(row: Row, filter_name: str | None = None) -> Path:
     """Fetch the file of `row` into the cache: continued, checked, then given its name.
 
     One process fetches, others wait for it.
 
     Args:
         row: The file.
-        model: The filter it is for, for the messages.
+        filter_name: The filter it is for, for the messages.
 
     Raises:
         WeightsError: It cannot be had; what has come stays as `.part` if it may be continued.
@@ -124,23 +125,24 @@ def fetch(row: Row, model: str | None = None) -> Path:
         rule = "on this machine while VSR_OFFLINE is set" if row.urls else "fetched by hand"
         got = "a damaged" if os.path.isfile(target) else "no"
         raise WeightsError(
-            f"{model or 'weights'}: {row.full_name} must be {rule}, got {got} {target.name}. "
+            f"{filter_name or 'weights'}: {row.full_name} must be {rule}, got {got} {target.name}. "
             f"{_by_hand(row, target)}"
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target, row.full_name):
+        with _locked(target, row.full_name):
             # Another process may have fetched it while this one waited.
-            return present(row) or _fetch_locked(row, target, model)
+            return local_file(row) or _fetch_locked(row, target, filter_name)
     except OSError as e:
         raise WeightsError(
-            f"{model or 'weights'}: the cache folder must be writable, got {type(e).__name__} for "
-            f"{target.parent} ({e.strerror}). Make room there, or set VSR_CACHE to another folder."
+            f"{filter_name or 'weights'}: the cache folder must be writable, got "
+            f"{type(e).__name__} for {target.parent} ({e.strerror}). Make room there, or set "
+            "VSR_CACHE to another folder."
         ) from e
 
 
 @contextmanager
-def _alone(target: Path, name: str) -> Iterator[None]:
+def _locked(target: Path, name: str) -> Iterator[None]:
     lock = filelock.FileLock(target.with_name(target.name + ".lock"))
     try:
         lock.acquire(timeout=0)
@@ -153,13 +155,13 @@ def _alone(target: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _fetch_locked(row: Row, target: Path, model: str | None) -> Path:
+def _fetch_locked(row: Row, target: Path, filter_name: str | None) -> Path:
     part = target.with_name(target.name + ".part")
     reasons = []
     _tell_terms(row)
     for url in row.urls:
         try:
-            _download(row, url, part)
+            _fill(row, url, part)
         except FetchError as e:
             reasons.append(f"{url}: {e}")
             continue
@@ -167,22 +169,22 @@ def _fetch_locked(row: Row, target: Path, model: str | None) -> Path:
         say(f"{row.full_name} is at {target} (licence: {row.licence})")
         return target
     raise WeightsError(
-        f"{model or 'weights'}: {row.full_name} must come from one of its addresses, got "
+        f"{filter_name or 'weights'}: {row.full_name} must come from one of its addresses, got "
         f"{'; '.join(reasons)}. {_by_hand(row, target)}"
     )
 
 
-def _download(row: Row, url: str, part: Path) -> None:
+def _fill(row: Row, url: str, part: Path) -> None:
     """Fill `part` from `url` and check it."""
     if urlsplit(url).scheme not in ("http", "https", "file"):
         raise FetchError("not an http, https or file address")
     continued = size_of(part) > 0
-    receive(row, url, part)
+    download(row, url, part)
     fault = _fault(part, row.sha256, row.size_bytes)
     if continued and fault:
         # What lay here may have been the start of something else: once more, from nothing.
         part.unlink()
-        receive(row, url, part)
+        download(row, url, part)
         fault = _fault(part, row.sha256, row.size_bytes)
     if fault:
         size = size_of(part)
@@ -250,7 +252,7 @@ def _tell_once(terms: str) -> None:
 def _tell_terms(row: Row) -> None:
     """Tell standard error once a process what the user may not do with the file."""
     if row.non_commercial:
-        _tell_once(f"{row.model} {row.name} is {row.licence}: not for commercial use")
+        _tell_once(f"{row.filter} {row.name} is {row.licence}: not for commercial use")
 
 
 def _neighbours(path: Path) -> str:

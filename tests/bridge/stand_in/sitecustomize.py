@@ -5,7 +5,7 @@ from types import ModuleType
 
 
 class Filters(ModuleType):
-    """Takes the place of vs_vsr.filters: no torch, no weights. Imported only when it is asked."""
+    """Takes the place of vs_vsr.plugin.worker: no torch, no weights. Imported when it is asked."""
 
     def __getattr__(self, name: str) -> object:
         import stand_in_filters
@@ -13,4 +13,4 @@ class Filters(ModuleType):
         return getattr(stand_in_filters, name)
 
 
-sys.modules["vs_vsr.filters"] = Filters("vs_vsr.filters")
+sys.modules["vs_vsr.plugin.worker"] = Filters("vs_vsr.plugin.worker")

@@ -1,4 +1,4 @@
-"""What vs_vsr.filters is to the bridge, without a network: enlarges four times by repeating pixels.
+"""What vs_vsr.plugin.worker is to the bridge, without a network: repeats pixels four times.
 
 Its frames show what they were made from: R is the input, G counts the frames of the segment up to
 this one (the state that is carried), B is the number of frames read after the chunk.
@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vs_vsr.bridge import ClipInfo, Job, Spec
 from vs_vsr.errors import ArgumentError
+from vs_vsr.plugin.contract import ClipInfo, Job, Spec
 from vs_vsr.streaming.plan import Plan, Step
 
 _RGBS, _RGBH = 2 << 28 | 1 << 24 | 32 << 16, 2 << 28 | 1 << 24 | 16 << 16
@@ -20,19 +20,19 @@ workers: list["Worker"] = []
 
 
 def create(
-    function: str, args: Mapping[str, int | float | str], clip: ClipInfo
+    filter_name: str, args: Mapping[str, int | float | str], clip: ClipInfo
 ) -> tuple[Spec, "Worker"]:
     mode, _, value = str(args.get("weights", "")).partition(" ")
     if mode == "refuse":
-        raise ArgumentError(f"{function}: weights must be kind, got {value!r}. Ask again.")
+        raise ArgumentError(f"{filter_name}: weights must be kind, got {value!r}. Ask again.")
     if mode == "interrupt":
         raise KeyboardInterrupt
     if mode == "long":
         raise ValueError("ä" * 5000)
     chunk = int(args.get("chunk", 4))
     plan = Plan(
-        clip.num_frames,
-        chunk,
+        frames=clip.num_frames,
+        chunk=chunk,
         lookahead=int(args.get("lookahead", 2)),
         segment=int(args.get("segment", 4 * chunk)),
         preroll=int(args.get("preroll", 0)),
@@ -47,7 +47,7 @@ def create(
         # Not in lowest terms.
         fps_num=2 * clip.fps_num,
         fps_den=2 * clip.fps_den,
-        rate=1,
+        frames_per_input=1,
         chunk=chunk,
         cache_frames=2 * chunk + 4,
         matrix=1,

@@ -1,32 +1,26 @@
-"""What network a checkpoint holds, read from its keys and shapes, and that network built."""
+"""A checkpoint file read, checked, and built into the network that it holds."""
 
 import os
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Unpack, overload
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from vs_vsr.errors import ArgumentError, WeightsError
-from vs_vsr.models.basicvsr import BasicVSR
-from vs_vsr.models.basicvsrpp import BasicVSRPP
-from vs_vsr.models.edvr import EDVR, Padding
-from vs_vsr.models.iconvsr import IconVSR
-from vs_vsr.models.realbasicvsr import RealBasicVSR
-from vs_vsr.models.vrt import VRT
-from vs_vsr.models.whole import Network
+from vs_vsr.models.stream import Network
 from vs_vsr.weights import store
 from vs_vsr.weights.form import FormError, kind_of
-from vs_vsr.weights.names import architecture, canonical
+from vs_vsr.weights.keys import canonical
 from vs_vsr.weights.registry import subject
-from vs_vsr.weights.sizes import OPTIONS, SizeError, sized
+from vs_vsr.weights.sizes import NetworkOptions, SizeError, architecture, option_of, sized
 
 __all__ = ["build", "load_model", "read"]
 
-State = Mapping[str, Tensor]
+_State = Mapping[str, Tensor]
 _File = str | os.PathLike[str]
 
 # What a trainer stores beside the weights.
@@ -40,58 +34,22 @@ _GENERATORS = ("generator_ema.", "generator.")
 
 
 @overload
-def load_model(weights: _File, *, model: Literal["BasicVSR"]) -> BasicVSR: ...
+def load_model[N: nn.Module](
+    weights: _File, *, model: type[N], **options: Unpack[NetworkOptions]
+) -> N: ...
 @overload
 def load_model(
-    weights: _File, *, model: Literal["BasicVSRPP"], max_residue_magnitude: float | None = None
-) -> BasicVSRPP: ...
-@overload
-def load_model(
-    weights: _File, *, model: Literal["EDVR"], padding: Padding | None = None
-) -> EDVR: ...
-@overload
-def load_model(
-    weights: _File, *, model: Literal["IconVSR"], keyframe_stride: int | None = None
-) -> IconVSR: ...
-@overload
-def load_model(
-    weights: _File, *, model: Literal["RealBasicVSR"], refine_threshold: float | None = None
-) -> RealBasicVSR: ...
-@overload
-def load_model(weights: _File, *, model: Literal["VRT"]) -> VRT: ...
-@overload
-def load_model(
-    weights: _File,
-    *,
-    model: None = None,
-    keyframe_stride: int | None = None,
-    refine_threshold: float | None = None,
-    max_residue_magnitude: float | None = None,
-    padding: Padding | None = None,
+    weights: _File, *, model: str | None = None, **options: Unpack[NetworkOptions]
 ) -> Network: ...
-@overload
-def load_model(  # a name that is known only when it runs, or of a part: SPyNet, EDVRFeatures
-    weights: _File,
-    *,
-    model: str,
-    keyframe_stride: int | None = None,
-    refine_threshold: float | None = None,
-    max_residue_magnitude: float | None = None,
-    padding: Padding | None = None,
-) -> nn.Module: ...
 def load_model(
     weights: _File,
     *,
-    model: str | None = None,
-    keyframe_stride: int | None = None,
-    refine_threshold: float | None = None,
-    max_residue_magnitude: float | None = None,
-    padding: Padding | None = None,
+    model: type[nn.Module] | str | None = None,
+    **options: Unpack[NetworkOptions],
 ) -> nn.Module:
     """Build the network that a checkpoint holds.
 
-    The network, its lineage and its sizes are read from the file; what no file holds are the
-    arguments, each with the default of the published networks.
+    The network, its lineage and its sizes are read from the file.
 
     It is for inference: it has no gradients and is not made for torch.export or ONNX, and its
     pictures come out unclamped. To save it with safetensors, which wants contiguous tensors:
@@ -100,15 +58,10 @@ def load_model(
     Args:
         weights: A file, or a name of the registry ("BasicVSR/reds4", …). Of a file with both the
             averaged weights (`params_ema`) and the others (`params`) the averaged ones are taken.
-        model: The network it must be, as its filter is called; None takes any. A type checker
-            knows a network's own methods where it is named here.
-        keyframe_stride: IconVSR: every how many frames there is a keyframe, default 5.
-        refine_threshold: RealBasicVSR: change below which cleaning stops, in 1/255, default 255.
-        max_residue_magnitude: BasicVSR++: pixels the alignment may move beside the flow, default
-            10.
-        padding: EDVR: what windows see beyond the ends of a clip, "reflection_circle" (default for
-            super-resolution of sharp input) or "replicate" (for all else), as the official tests
-            do.
+        model: The network it must be: its class, which tells a type checker what comes, or its
+            name, as its filter is called; None takes any. A part of a network, SPyNet or
+            EDVRFeatures, has files too.
+        options: As in `NetworkOptions`.
 
     Returns:
         The network in eval mode on the CPU, float32, channels_last, without gradients.
@@ -117,19 +70,18 @@ def load_model(
         WeightsError: There is no such file, or it is damaged or holds something else.
         ArgumentError: The network has no such argument, or the argument breaks its rule.
     """
-    path = store.find(weights, model)
-    options = {
-        "keyframe_stride": keyframe_stride,
-        "refine_threshold": refine_threshold,
-        "max_residue_magnitude": max_residue_magnitude,
-        "padding": padding,
-    }
+    # By its name, as a reload makes another class.
+    expected = model.__name__ if isinstance(model, type) else model
+    path = store.obtain(weights, expected)
+    for name in options:
+        if name not in NetworkOptions.__annotations__:
+            raise TypeError(f"load_model() got an unexpected keyword argument {name!r}")
     given = {name: value for name, value in options.items() if value is not None}
-    network = build(read(path, model), path, model, **given)
+    network = build(read(path, expected), path, expected, **given)
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def read(path: Path, model: str | None = None) -> dict[str, Tensor]:
+def read(path: Path, expected: str | None = None) -> dict[str, Tensor]:
     """The tensors of a checkpoint file under their own names, without a trainer's wrapping.
 
     Nothing in the file is run: it is read as tensors or refused. What it takes of the memory is
@@ -138,7 +90,7 @@ def read(path: Path, model: str | None = None) -> dict[str, Tensor]:
 
     Args:
         path: The file.
-        model: The network it is for, for the messages.
+        expected: The network it is for, for the messages.
 
     Raises:
         WeightsError: It is not a checkpoint, or not all of one, or holds what no network is made
@@ -147,34 +99,34 @@ def read(path: Path, model: str | None = None) -> dict[str, Tensor]:
     try:
         found = _read_file(path)
     except FormError as e:
-        raise _not_a_checkpoint(path, str(e), model) from e
+        raise _not_a_checkpoint(path, str(e), expected) from e
     except pickle.UnpicklingError as e:
         # It names something that is no tensor, which is never run, or it is damaged.
         what = "a pickle of more than tensors, or a damaged one,"
-        raise _not_a_checkpoint(path, what, model) from e
+        raise _not_a_checkpoint(path, what, expected) from e
     # Each reader has its own exceptions for each kind of damage.
     except Exception as e:
         reason = str(e).split("\n", 1)[0].split(". ", 1)[0]
-        raise _not_a_checkpoint(path, f"{type(e).__name__} ({reason[:120]})", model) from e
+        raise _not_a_checkpoint(path, f"{type(e).__name__} ({reason[:120]})", expected) from e
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
     if not isinstance(found, Mapping):
-        raise _not_a_checkpoint(path, f"a {type(found).__name__}", model)
+        raise _not_a_checkpoint(path, f"a {type(found).__name__}", expected)
     state: dict[str, Tensor] = {}
     for key, value in found.items():
         if isinstance(value, Tensor) and isinstance(key, str):
             name = key.removeprefix("module.")
             if name in state:
                 what = f"{name} with and without module. before it,"
-                raise _not_a_checkpoint(path, what, model)
+                raise _not_a_checkpoint(path, what, expected)
             state[name] = value
     for prefix in _GENERATORS:
         # Beside a generator lie networks that only training needs.
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         state = own or state
     state = {k: v for k, v in state.items() if k not in _NOT_WEIGHTS}
-    _check_numbers(state, path, model)
+    _check_numbers(state, path, expected)
     return state
 
 
@@ -186,13 +138,13 @@ def _read_file(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
 
 
-def _check_numbers(state: State, path: Path, model: str | None) -> None:
+def _check_numbers(state: _State, path: Path, expected: str | None) -> None:
     """Refuse tensors that no network is made of, and more numbers than the file has."""
 
     def odd(key: str, what: str) -> WeightsError:
         return WeightsError(
-            f"{subject(model)} must be tensors of stored, finite numbers, got {path}, where {key} "
-            f"is {what}. Choose another file."
+            f"{subject(expected)} must be tensors of stored, finite numbers, got {path}, where "
+            f"{key} is {what}. Choose another file."
         )
 
     # Values are looked at last: until then a tensor of any shape takes no memory.
@@ -204,7 +156,7 @@ def _check_numbers(state: State, path: Path, model: str | None) -> None:
     # Many tensors may be the same place of the file.
     total_bytes, file_bytes = sum(map(_bytes, state.values())), path.stat().st_size
     if total_bytes > file_bytes:
-        raise _not_a_checkpoint(path, f"tensors of {total_bytes} bytes in a file", model)
+        raise _not_a_checkpoint(path, f"tensors of {total_bytes} bytes in a file", expected)
     for key, value in state.items():
         # Least and greatest are NaN where any number is: one pass, and no copy.
         if value.numel() and not torch.stack(value.aminmax()).isfinite().all():
@@ -215,13 +167,13 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def build(state: State, path: Path, model: str | None = None, **options: object) -> nn.Module:
+def build(state: _State, path: Path, expected: str | None = None, **options: object) -> nn.Module:
     """The network with the weights of `state`, whose sizes are read from the shapes.
 
     Args:
         state: As `read` gives it.
         path: Where it came from, for the messages.
-        model: The network it must be; None takes any.
+        expected: The network it must be; None takes any.
         options: What no file holds, as `load_model` takes it.
 
     Raises:
@@ -232,31 +184,31 @@ def build(state: State, path: Path, model: str | None = None, **options: object)
     if found is None:
         keys = ", ".join(list(state)[:3]) or "none"
         raise WeightsError(
-            f"{subject(model)} must be a checkpoint of a known network, got {path} with "
-            f"{len(state)} tensors ({keys}, …). Choose a file of {model or 'BasicVSR'}."
+            f"{subject(expected)} must be a checkpoint of a known network, got {path} with "
+            f"{len(state)} tensors ({keys}, …). Choose a file of {expected or 'BasicVSR'}."
         )
-    if model not in (None, found):
+    if expected not in (None, found):
         raise WeightsError(
-            f"{subject(model)} must be a checkpoint of {model}, got one of {found} ({path}). "
+            f"{subject(expected)} must be a checkpoint of {expected}, got one of {found} ({path}). "
             "Choose another file."
         )
     for name in options:
-        if OPTIONS[name] != found:
+        if option_of(name) != found:
             raise ArgumentError(
-                f"{model or 'load_model'}: {name} is an option of {OPTIONS[name]} only, got it for "
-                f"{found} ({path}). Leave it out."
+                f"{expected or 'load_model'}: {name} is an option of {option_of(name)} only, got "
+                f"it for {found} ({path}). Leave it out."
             )
     if found == "BasicVSRPP" and any(key.startswith("feat_extract.2.main.") for key in state):
         raise WeightsError(
-            f"{subject(model)} must be of a published network, got {path}, a BasicVSR++ with one "
-            "strided convolution (the author's 2x files), whose code was never published. Choose "
-            "another file."
+            f"{subject(expected)} must be of a published network, got {path}, a BasicVSR++ with "
+            "one strided convolution (the author's 2x files), whose code was never published. "
+            "Choose another file."
         )
-    return _fitted(found, state, path, model, options)
+    return _fitted(found, state, path, expected, options)
 
 
 def _fitted(
-    network: str, state: State, path: Path, model: str | None, options: Mapping[str, object]
+    network: str, state: _State, path: Path, expected: str | None, options: Mapping[str, object]
 ) -> nn.Module:
     """Build `network` and load `state`, each tensor into its place and none left over."""
     named: dict[str, Tensor] = {}
@@ -268,7 +220,7 @@ def _fitted(
         named[name] = value
     # First without memory: a few shapes tell the sizes, and all others must agree with them.
     with torch.device("meta"):
-        own = _sized(network, named, path, model, options).state_dict()
+        own = _sized(network, named, path, expected, options).state_dict()
     wrong = [
         f"{key} {_kind(named[key])} for {_kind(own[key])}"
         for key in own.keys() & named.keys()
@@ -279,23 +231,23 @@ def _fitted(
         # Its files were published before these buffers were; the values are ImageNet's.
         missing -= {"mean", "std"}
     if wrong or missing or extra or twice:
-        raise _other_keys(model, network, path, missing, extra, wrong, twice)
+        raise _other_keys(expected, network, path, missing, extra, wrong, twice)
     built = sized(network, named, **options)
     own = built.state_dict()
     # Rows of a table, which the sizes tell: others would be read from anywhere.
     places = (key for key, value in own.items() if not (value.is_floating_point() or value.is_meta))
     wrong = [f"{key} with other numbers" for key in places if not torch.equal(own[key], named[key])]
     if wrong:
-        raise _other_keys(model, network, path, wrong=wrong)
+        raise _other_keys(expected, network, path, wrong=wrong)
     built.load_state_dict({**own, **named})
     return built
 
 
 def _sized(
     network: str,
-    named: State,
+    named: _State,
     path: Path,
-    model: str | None,
+    expected: str | None,
     options: Mapping[str, object],
 ) -> nn.Module:
     """The network of the sizes that the shapes tell, or what is wrong with them in a sentence."""
@@ -304,13 +256,13 @@ def _sized(
     except SizeError as e:
         key = str(e)
         if key in named:
-            raise _other_keys(model, network, path, wrong=[key]) from e
-        raise _other_keys(model, network, path, missing=[key]) from e
+            raise _other_keys(expected, network, path, wrong=[key]) from e
+        raise _other_keys(expected, network, path, missing=[key]) from e
     except ArgumentError:
         raise
     # Sizes that do not go together: heads that do not divide the features, more than can be.
     except (ArithmeticError, RuntimeError, ValueError) as e:
-        raise _other_keys(model, network, path, wrong=["those that tell its size"]) from e
+        raise _other_keys(expected, network, path, wrong=["those that tell its size"]) from e
 
 
 def _kind(tensor: Tensor) -> str:
@@ -318,16 +270,16 @@ def _kind(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)}{numbers}"
 
 
-def _not_a_checkpoint(path: Path, what: str, model: str | None) -> WeightsError:
+def _not_a_checkpoint(path: Path, what: str, expected: str | None) -> WeightsError:
     size = path.stat().st_size
     return WeightsError(
-        f"{subject(model)} must be a whole checkpoint (.pth or .safetensors), got {path}, {what} "
-        f"of {size} bytes. Fetch it again, or choose another file."
+        f"{subject(expected)} must be a whole checkpoint (.pth or .safetensors), got {path}, "
+        f"{what} of {size} bytes. Fetch it again, or choose another file."
     )
 
 
 def _other_keys(
-    model: str | None,
+    expected: str | None,
     network: str,
     path: Path,
     missing: Iterable[str] = (),
@@ -348,6 +300,6 @@ def _other_keys(
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             parts.append(f"{', '.join(names[:3])}{more} {kind}")
     return WeightsError(
-        f"{subject(model)} must hold exactly the tensors of {network}, got {path} with "
+        f"{subject(expected)} must hold exactly the tensors of {network}, got {path} with "
         f"{'; '.join(parts)}. Choose a file that was released whole."
     )

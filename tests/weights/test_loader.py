@@ -11,8 +11,8 @@ from conftest import small_network
 from torch import Tensor
 
 from vs_vsr.errors import WeightsError
-from vs_vsr.weights import registry
-from vs_vsr.weights.detect import build, load_model, read
+from vs_vsr.weights import rows
+from vs_vsr.weights.loader import build, load_model, read
 
 State = dict[str, Tensor]
 
@@ -100,7 +100,7 @@ def test_what_was_loaded_is_saved_as_the_readme_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("channels", "blocks"), [(8, 1), (16, 0), (24, 3)])
 def test_sizes_are_read_from_shapes(channels: int, blocks: int, tmp_path: Path) -> None:
-    model = build(small_network(channels, blocks).state_dict(), tmp_path)
+    model: Any = build(small_network(channels, blocks).state_dict(), tmp_path)
     assert model.fusion.weight.shape == (channels, 2 * channels, 1, 1)
     assert len(model.backward_trunk.main[2]) == len(model.forward_trunk.main[2]) == blocks
 
@@ -225,7 +225,7 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
         build(state, tmp_path)
 
 
-@pytest.mark.parametrize("name", [row.name for row in registry.ROWS[:3]])
+@pytest.mark.parametrize("name", [row.name for row in rows.ROWS[:3]])
 def test_the_released_files_load_by_name(name: str, real_weights: None) -> None:
     model = load_model(name)
     parameters = sum(p.numel() for p in model.parameters())

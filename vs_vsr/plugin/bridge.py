@@ -10,99 +10,19 @@ and with nothing after it; without an answer C takes it that the call was interr
 """
 
 import ctypes as c
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from vs_vsr.errors import BridgeError, VsrError
+from vs_vsr.plugin.contract import ClipInfo, Frame, Job, Worker
 from vs_vsr.streaming.plan import Step
 
-if TYPE_CHECKING:
-    from vs_vsr.transfer.host import Array
-
-__all__ = ["ABI", "ClipInfo", "Frame", "Job", "Spec", "Worker", "attach"]
+__all__ = ["ABI", "attach"]
 
 ABI = 3
 _TEXT = 1024
-
-
-@dataclass(frozen=True)
-class ClipInfo:
-    """The user's clip; a size or format of 0 is variable."""
-
-    width: int
-    height: int
-    num_frames: int
-    format: int
-    fps_num: int
-    fps_den: int
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a filter turns the clip into, and how its work is laid out; as VsrSpec in abi.h."""
-
-    work_format: int
-    width: int
-    height: int
-    num_frames: int
-    fps_num: int
-    fps_den: int
-    rate: int
-    chunk: int
-    cache_frames: int
-    matrix: int
-    prefetch: bool
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame in the frame server's memory."""
-
-    planes: Sequence["Array"]
-    """R, G, B: (H, W), float32 or float16, with the frame's row stride; inputs are read-only."""
-    scene_prev: bool | None = None
-    """Whether a scene begins with this frame; None where it does not say."""
-    scene_next: bool | None = None
-    """Whether a scene ends with this frame; None where it does not say."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A step and its frames; outputs are there for rendering steps."""
-
-    step: Step
-    inputs: Sequence[Frame]
-    outputs: Sequence[Frame]
-    log: Callable[[str], None]
-    """Writes a line to the core's log, for the user to see; only while the job runs."""
-
-
-class Worker(Protocol):
-    """What runs one filter."""
-
-    def next(self, chunk: int, *, initial: bool) -> Step:
-        """What to do now for `chunk`; `initial`: before its turn has come."""
-
-    def run(self, job: Job) -> bool:
-        """Do one step.
-
-        Returns when its outputs are written, and raises when nothing uses its frames any longer.
-
-        Returns:
-            Whether pictures that were made before are no longer right.
-        """
-
-    def ended(self, chunk: int, missing: Step | None) -> None:
-        """Take note that a request for `chunk`, which `next` has been asked about, is over.
-
-        Args:
-            chunk: The chunk that was asked for.
-            missing: The step whose frames the source could not give, if that is why.
-        """
 
 
 class _Argument(c.Structure):
@@ -128,7 +48,10 @@ class _Spec(c.Structure):
         *((name, c.c_int32) for name in ("work_format", "width", "height", "num_frames")),
         ("fps_num", c.c_int64),
         ("fps_den", c.c_int64),
-        *((name, c.c_int32) for name in ("rate", "chunk", "cache_frames", "matrix", "prefetch")),
+        *(
+            (name, c.c_int32)
+            for name in ("frames_per_input", "chunk", "cache_frames", "matrix", "prefetch")
+        ),
         ("message", c.c_char * _TEXT),
         ("made", c.c_int32),
     )
@@ -217,7 +140,7 @@ def attach(address: int) -> None:
     _log = exports.log
 
 
-def _report(error: int, function: str, e: BaseException) -> None:
+def _report(error: int, filter_name: str, e: BaseException) -> None:
     """Write at `error` what happened."""
     try:
         text = str(e)
@@ -225,7 +148,7 @@ def _report(error: int, function: str, e: BaseException) -> None:
         text = ""
     # Compared by name, as a reload makes another class.
     if not text or all(kind.__name__ != VsrError.__name__ for kind in type(e).__mro__):
-        text = f"{function}: {type(e).__name__}: {text or 'no reason was given'}"
+        text = f"{filter_name}: {type(e).__name__}: {text or 'no reason was given'}"
     data = text.replace("\0", "\\0").encode(errors="backslashreplace")
     # Cut between characters, not within one.
     data = data[: _TEXT - 1].decode(errors="ignore").encode() + b"\0"
@@ -234,18 +157,18 @@ def _report(error: int, function: str, e: BaseException) -> None:
 
 @_Create
 def _create(
-    instance: int, function: bytes, arguments: Any, count: int, clip: Any, spec: Any, error: int
+    instance: int, filter_name: bytes, arguments: Any, count: int, clip: Any, spec: Any, error: int
 ) -> None:
     try:
-        # Imported at the first filter: it brings torch, which a script may never need.
-        from vs_vsr.filters import create
+        # Here, where what the import of torch raises becomes a sentence of this filter.
+        from vs_vsr.plugin.worker import create
 
-        name = function.decode()
+        name = filter_name.decode()
         values = {a.name.decode(): _value(a) for a in arguments[:count]}
         info = ClipInfo(*(getattr(clip.contents, field) for field in _names(_Clip)))
-        made, worker = create(name, values, info)
+        answer, worker = create(name, values, info)
         for field in _names(_Spec)[:-1]:
-            value = getattr(made, field)
+            value = getattr(answer, field)
             if isinstance(value, str):
                 value = value.encode()[: _TEXT - 1].decode(errors="ignore").encode()
             setattr(spec.contents, field, value)
@@ -254,7 +177,7 @@ def _create(
     except KeyboardInterrupt:
         return  # C says so
     except BaseException as e:
-        _report(error, function.decode(), e)
+        _report(error, filter_name.decode(), e)
 
 
 def _names(struct: type[c.Structure]) -> list[str]:
@@ -270,9 +193,7 @@ def _worker(instance: int) -> tuple[str, Worker]:
     try:
         return _workers[instance]
     except KeyError:
-        raise BridgeError(
-            "bridge: the filter must be known, got one that was forgotten. Create it again."
-        ) from None
+        raise BridgeError("bridge: the filter is no longer known. Create it again.") from None
 
 
 @_Next
@@ -302,8 +223,8 @@ def _run(instance: int, job: Any, error: int) -> None:
             for plane in frame.planes:
                 plane.flags.writeable = False
         host = j.host
-        given = Job(_step(j.step), into, out, lambda text: _log(host, text.encode()))
-        if worker.run(given):
+        step_job = Job(_step(j.step), into, out, lambda text: _log(host, text.encode()))
+        if worker.run(step_job):
             j.stale = 1
         j.done = 1
     except BaseException as e:

@@ -1,24 +1,22 @@
-"""The names of tensors in published files: whose they are, and what the modules here call them.
+"""The names of tensors in published files, and what the modules here call them.
 
-The lineages compute the same functions and differ in names only. Those here are BasicSR's, with the
-last four convolutions under `upsampler.`; VRT's are its own.
+The lineages compute the same and differ in names only. Those here are BasicSR's, with the last
+four convolutions under `upsampler.`.
 """
 
 import re
-from collections.abc import Iterable
 
-__all__ = ["architecture", "canonical"]
+__all__ = ["canonical"]
 
-# Keys that only one kind of network has, the most particular first.
-_MARKS = (
-    ("VRT", r"stage1\."),
-    ("RealBasicVSR", r"image_cleaning\."),
-    ("BasicVSRPP", r"(deform_align|backbone)\."),
-    ("IconVSR", r"edvr\."),
-    ("EDVR", r"(reconstruction|recon_trunk)\."),
-    ("EDVRFeatures", r"(pcd_align|pcd_alignment)\."),
-    ("BasicVSR", r"spynet\."),
-    ("SPyNet", r"basic_module\.\d\.basic_module\."),
+# The networks whose files come in several lineages; VRT's, for one, has only its own names.
+_IN_LINEAGES = (
+    "BasicVSR",
+    "IconVSR",
+    "RealBasicVSR",
+    "BasicVSRPP",
+    "EDVR",
+    "EDVRFeatures",
+    "SPyNet",
 )
 
 _MMAGIC = (
@@ -62,18 +60,9 @@ _MMAGIC_SPYNET = re.compile(r"(\bbasic_module\.\d\.basic_module\.)(\d)\.conv\.")
 _OLD_BLOCK = re.compile(r"^pre_deblur\.RB_L1_(\d)\.")
 
 
-def architecture(keys: Iterable[str]) -> str | None:
-    """Which network has such keys, as its filter or class is called; None if none that is known."""
-    names = list(keys)
-    for network, mark in _MARKS:
-        if any(re.match(mark, name) for name in names):
-            return network
-    return None
-
-
 def canonical(key: str, network: str) -> str:
     """What the modules here call the tensor `key` of a file of `network`."""
-    if network == "VRT":
+    if network not in _IN_LINEAGES:
         return key
     # mmagic counts the convolutions, BasicSR the layers with the ReLUs between; and EDVR's blocks
     # of 2019 counted from one.

@@ -1,5 +1,7 @@
 """Padding in space and in time, against what the references' windows are."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vs_vsr.models.padding import mirror_pad
-from vs_vsr.models.stretch import Stretch, folded, shots
+from vs_vsr.models.stream import Span, reflected, shots
 
 
 @given(
@@ -24,7 +26,7 @@ def test_mirroring_as_numpy_does(
         assert wanted % multiple == 0
         assert wanted >= max(size, least)
         assert wanted - multiple < max(size, least)
-    mode = "symmetric" if repeat_edge else "reflect"
+    mode: Any = "symmetric" if repeat_edge else "reflect"
     pad = ((0, 0), (0, rows - height), (0, columns - width))
     assert np.array_equal(got.numpy(), np.pad(x.numpy(), pad, mode=mode))
 
@@ -41,15 +43,15 @@ def test_mirroring_as_numpy_does(
 )
 def test_windows_that_mirror_about_themselves(centre: int, want: list[int]) -> None:
     positions = range(centre - 2, centre + 3)
-    assert [folded(i, range(10), 2, centre) for i in positions] == want
+    assert [reflected(i, range(10), 2, centre) for i in positions] == want
 
 
 @pytest.mark.parametrize(
     ("radius", "before", "after"), [(2, [4, 3], [5, 4]), (3, [6, 5, 4], [4, 3, 2])]
 )
 def test_a_clip_that_is_padded_once(radius: int, before: list[int], after: list[int]) -> None:
-    assert [folded(i, range(9), radius) for i in range(-radius, 0)] == before
-    assert [folded(i, range(9), radius) for i in range(9, 9 + radius)] == after
+    assert [reflected(i, range(9), radius) for i in range(-radius, 0)] == before
+    assert [reflected(i, range(9), radius) for i in range(9, 9 + radius)] == after
 
 
 @given(st.integers(0, 20), st.integers(1, 9), st.integers(1, 3), st.integers(0, 8))
@@ -58,7 +60,7 @@ def test_a_window_never_leaves_its_shot(start: int, length: int, radius: int, in
     centre = shot[inside % length]
     for i in range(centre - radius, centre + radius + 1):
         for about in (None, centre):
-            got = folded(i, shot, radius, about)
+            got = reflected(i, shot, radius, about)
             assert got in shot
             assert got == i or i not in shot
 
@@ -72,6 +74,6 @@ def test_shots_cover_the_frames_and_start_at_cuts(first: int, count: int, cuts: 
 
 
 def test_a_whole_clip_is_one_shot() -> None:
-    stretch = Stretch.whole(7)
-    assert stretch.shot(3) == range(7)
-    assert stretch.own == stretch.active == range(7)
+    span = Span.whole(7)
+    assert span.shot(3) == range(7)
+    assert span.output == span.active == range(7)

@@ -1,0 +1,156 @@
+"""A filter's arguments stand in C, in Python, in the docs: here they are held to be the same."""
+
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import vapoursynth as vs
+from conftest import assert_made_table
+from networks import NETWORKS, checkpoint
+
+import vs_vsr
+from vs_vsr import filters
+from vs_vsr.plugin import worker
+from vs_vsr.plugin.contract import ClipInfo
+from vs_vsr.plugin.plans import FILTERS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "filters.md"
+
+
+def signature(name: str) -> dict[str, str]:
+    """Names and types of the arguments that the compiled plugin has registered."""
+    parts = getattr(vs.core.vsr, name).signature.strip(";").split(";")
+    return {part.split(":")[0]: part.split(":")[1] for part in parts}
+
+
+def twin(name: str) -> dict[str, Any]:
+    """Names and annotations of the arguments of the typed function."""
+    hints = typing.get_type_hints(getattr(filters, name.lower()), {"VideoNode": vs.VideoNode})
+    (common,) = get_args(hints.pop("arguments"))
+    hints.pop("return")
+    return {**hints, **typing.get_type_hints(common)}
+
+
+def kinds(annotation: Any) -> set[str]:
+    """What VapourSynth calls the type of an argument."""
+    if get_origin(annotation) is Literal:
+        return {"data"}
+    parts = get_args(annotation) or (annotation,)
+    if len(parts) > 1 or get_origin(annotation) is not None:
+        return set().union(*(kinds(part) for part in parts if part is not type(None)))
+    names = {vs.VideoNode: "vnode", int: "int", bool: "int", float: "float"}
+    return {names.get(annotation, "data")}
+
+
+def test_every_filter_is_everywhere() -> None:
+    registered = {f.name for f in vs.core.vsr.functions() if f.signature.startswith("clip:")}
+    assert registered == set(FILTERS) == {small.filter for small in NETWORKS.values()}
+    twins = {name for name in filters.__all__ if name.islower()}
+    assert {name.lower() for name in registered} == twins
+    assert set(filters.__all__) < set(vs_vsr.__all__)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_typed_twin_has_the_arguments_that_are_registered(name: str) -> None:
+    registered, typed = signature(name), twin(name)
+    assert typed.keys() == registered.keys()
+    for argument, kind in registered.items():
+        # A matrix is a name or a number, which VapourSynth hands on as text.
+        assert kind in kinds(typed[argument])
+
+
+class Recording(dict[str, Any]):
+    """Arguments that know which of them were asked for."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def __contains__(self, name: object) -> bool:
+        self.asked.add(str(name))
+        return super().__contains__(name)
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_argument_that_is_registered_is_read_and_no_other(name: str, tmp_path: Path) -> None:
+    asked = set()
+    clip = ClipInfo(64, 64, 20, int(vs.RGBS), 25, 1)
+    for key, small in NETWORKS.items():
+        if small.filter == name:
+            weights = str(checkpoint(key, tmp_path))
+            values = Recording(weights=weights, device="cpu", **small.arguments)
+            worker.create(name, values, clip)
+            asked |= values.asked
+    assert asked == signature(name).keys() - {"clip"}
+
+
+def documented() -> Iterator[tuple[str, set[str]]]:
+    """Each argument in the table of the page, and the filters that it is of."""
+    section = PAGE.read_text().partition("\n## Arguments\n")[2].partition("\n## ")[0]
+    for row in re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE):
+        yield row[0], set(FILTERS) if row[1].strip() == "all" else set(re.findall(r"\w+", row[1]))
+
+
+def test_the_page_lists_the_arguments_that_are_registered() -> None:
+    rows = list(documented())
+    assert len(dict(rows)) == len(rows)
+    assert dict(rows) == {
+        argument: {name for name in FILTERS if argument in signature(name)}
+        for argument in {argument for name in FILTERS for argument in signature(name)}
+    }
+
+
+def defaults() -> str:
+    """A row of docs/filters.md for each filter, from its row in plans.py."""
+    names = ("chunk", "lookahead", "segment", "preroll", "tile", "overlap")
+    head = ["filter", "`weights`", "`precision`", *(f"`{name}`" for name in names)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for name, row in FILTERS.items():
+        d = row.defaults
+        values = {**vars(d), "segment": f"{d.segment_chunks} chunks"}
+        if name == "VRT":
+            values["chunk"] = f"{d.chunk}, or 2 windows of the network less `lookahead`"
+        cells = [str(values[key]) if key in signature(name) else "" for key in names]
+        precision = "fp32" if d.dtype else "auto"
+        weights = f'`"{d.weights}"`' if d.weights else "must be named"
+        lines.append(f"| {' | '.join([f'`{name}`', weights, f'`"{precision}"`', *cells])} |")
+    return "\n".join(lines)
+
+
+def test_the_defaults_on_the_page_are_those_of_the_plans() -> None:
+    assert_made_table(PAGE, "<!-- defaults: made by tests/plugin/test_arguments.py -->", defaults())
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_defaults_in_the_docstrings_are_those_of_the_plans(name: str) -> None:
+    d, function = FILTERS[name].defaults, getattr(filters, name.lower())
+    text = re.sub(r"\s+", " ", inspect.getdoc(function) or "")
+    (common,) = get_args(typing.get_type_hints(function, {"VideoNode": vs.VideoNode})["arguments"])
+    shared = re.sub(
+        r"\s+", " ", f"{inspect.getdoc(common)} {inspect.getdoc(filters.CommonArguments)}"
+    )
+    if name == "VRT":
+        assert f"default {d.lookahead}." in text
+        assert f"`tile` is {d.tile}, a multiple of {d.tile_multiple}" in text
+        assert f"(VRT: {d.overlap})" in shared
+        return
+    assert f'`chunk` is {d.chunk} by default, `weights` "{d.weights}"' in text
+    assert f"default {d.overlap} (VRT" in shared
+    where = shared if common is filters.RecurrentArguments else text
+    for argument, value in (("lookahead", d.lookahead), ("preroll", d.preroll)):
+        if argument in signature(name):
+            assert re.search(rf"{argument}: [^:]*default {value}\.", where)
+    if "segment" in signature(name):
+        assert f"default {d.segment_chunks} chunks" in shared

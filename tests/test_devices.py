@@ -1,0 +1,57 @@
+"""The memory of this machine, and of the container that a process runs in."""
+
+from pathlib import Path
+
+import pytest
+
+from vs_vsr import devices
+
+
+@pytest.mark.parametrize(
+    ("lines", "limits", "want"),
+    [
+        # A container sees its own group as the root.
+        ("0::/\n", {"memory.max": "1000\n"}, [1000]),
+        (
+            "0::/a/b\n",
+            {"memory.max": "max\n", "a/memory.max": "700\n", "a/b/memory.max": "max\n"},
+            [700],
+        ),
+        (
+            "12:cpu,memory:/x\n3:cpu:/y\n",
+            {"memory/memory.limit_in_bytes": "900\n", "memory/x/memory.limit_in_bytes": "800\n"},
+            [800, 900],
+        ),
+        # Not every path of the outside can be seen in a container.
+        ("12:memory:/docker/f00\n", {"memory/memory.limit_in_bytes": "900\n"}, [900]),
+        ("0::/\n", {}, []),
+    ],
+)
+def test_the_limits_of_control_groups(
+    tmp_path: Path, lines: str, limits: dict[str, str], want: list[int]
+) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text(lines)
+    for name, text in limits.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(text)
+    assert list(devices._control_group_limits(own, tmp_path / "root")) == want
+
+
+def test_what_cannot_be_read_is_no_limit(tmp_path: Path) -> None:
+    assert list(devices._control_group_limits(tmp_path / "none", tmp_path)) == []
+    # A folder in place of a file cannot be read either.
+    (tmp_path / "memory.max").mkdir()
+    (tmp_path / "cgroup").write_text("0::/\n")
+    assert list(devices._control_group_limits(tmp_path / "cgroup", tmp_path)) == []
+    assert list(devices._control_group_limits(tmp_path, tmp_path)) == []
+
+
+@pytest.mark.parametrize(("limits", "gib"), [((), 64), ((8 << 30, 4 << 30), 4)])
+def test_the_memory_is_the_least_of_all(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, ...], gib: int
+) -> None:
+    monkeypatch.setattr(devices, "_control_group_limits", lambda: iter(limits))
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (64 << 30) // 4096}
+    monkeypatch.setattr("os.sysconf", sizes.__getitem__)
+    assert devices.memory_bytes() == gib << 30

@@ -1,0 +1,196 @@
+"""The devices of this machine: which there are, their precision, their memory.
+
+Another backend is this file, and a file in transfer/ that moves frames to it.
+"""
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from vs_vsr.errors import ArgumentError, DeviceError
+
+__all__ = [
+    "Precision",
+    "default_dtype",
+    "describe_all",
+    "find_device",
+    "find_dtype",
+    "memory_bytes",
+    "prepare",
+    "trim_heap",
+]
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def find_device(filter_name: str, name: str) -> torch.device:
+    """The device of this name; for "auto" a GPU where there is one.
+
+    Args:
+        filter_name: The filter it is for, for the messages.
+        name: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ArgumentError: It is not the name of a device.
+        DeviceError: This machine does not have the device.
+    """
+    count = _gpu_count()
+    if name == "auto":
+        return torch.device("cuda:0" if count else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ArgumentError(
+            f'{filter_name}: device must be "auto", "cpu" or "cuda:N", got "{name}". '
+            "Leave it out to take a GPU where there is one."
+        )
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
+        if device.index >= count:
+            available = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
+            raise DeviceError(
+                f"{filter_name}: device must be one that this machine has ({available}), got "
+                f'"{name}". Choose one of them, or "auto".'
+            )
+    # There is one CPU, whatever number it is given.
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
+def find_dtype(
+    filter_name: str, precision: Precision, device: torch.device, default: torch.dtype | None
+) -> torch.dtype:
+    """What the network's weights and features are kept in.
+
+    Args:
+        filter_name: The filter it is for, for the messages.
+        precision: What the user asks for.
+        device: Where the network runs.
+        default: What "auto" takes; None is `default_dtype`.
+
+    Raises:
+        ArgumentError: The device cannot multiply numbers of that precision.
+    """
+    if precision == "auto":
+        return default or default_dtype(device)
+    allowed = ["fp32", "bf16"] if _multiplies_bf16() else ["fp32"]
+    if device.type == "cpu" and precision not in allowed:
+        names = " or ".join(f'"{name}"' for name in allowed)
+        raise ArgumentError(
+            f'{filter_name}: precision must be {names} on this processor, got "{precision}". '
+            "Leave it out to take the fastest that it has."
+        )
+    return _DTYPES[precision]
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """What precision="auto" takes: half precision where the hardware multiplies it itself."""
+    if device.type == "cuda":
+        return torch.float16
+    # A torch that cannot tell (before 2.9) takes float32.
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return torch.bfloat16 if fast and _multiplies_bf16() else torch.float32
+
+
+def _multiplies_bf16() -> bool:
+    """Whether convolutions in bfloat16 run on this processor at all, fast or not."""
+    # Without oneDNN torch computes them itself, slowly.
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is None or not torch.backends.mkldnn.is_available() or bool(supported())
+
+
+def prepare(device: torch.device) -> None:
+    """Make a device compute what another of its kind does, bit for bit, every time."""
+    if device.type == "cuda":
+        # For the process, as threads of several devices share it: float32 convolutions in float32,
+        # and the same algorithm every time.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+
+
+def describe_all() -> Iterator[tuple[str, str]]:
+    """Each device by its name, and a line about it."""
+    names = {"cpu": f"{platform.machine()}, {torch.get_num_threads()} threads"}
+    names |= {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(_gpu_count())}
+    for device, name in names.items():
+        precision = str(default_dtype(torch.device(device))).removeprefix("torch.")
+        yield device, f'{name}; precision="auto" is {precision}'
+
+
+def _gpu_count() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def memory_bytes() -> int:
+    """Memory of the machine, or of the container; without limit where the system does not tell."""
+    if not hasattr(os, "sysconf"):
+        return sys.maxsize
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min((machine, *_control_group_limits()))
+
+
+def _control_group_limits(
+    own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """Memory limits in bytes of this process's control groups, of both versions (Linux).
+
+    A group's limit holds for those in it. In a container the outer ones cannot be seen, and `root`
+    is the container's own.
+
+    Args:
+        own: Lines "ID:CONTROLLERS:PATH" (cgroups(7)).
+        root: Where the groups are mounted.
+    """
+    for line in _text(own).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            groups, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            groups, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = groups / path.lstrip("/")
+        while group.is_relative_to(groups):
+            limit = _text(group / name).strip()
+            if limit.isdecimal():
+                yield int(limit)
+            group = group.parent
+
+
+def _text(path: Path) -> str:
+    """What a file says; nothing where it does not exist or may not be read."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def trim_heap() -> None:
+    """Hand the memory that was freed back to the system, where the C library keeps it.
+
+    Between tensors that live long, glibc keeps the holes of those that did not. Over a film they
+    add up: the peak of 2,000 frames was a tenth above that of 200. A chunk takes seconds, this
+    milliseconds.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    if sys.platform != "linux":
+        return None
+    # Of C libraries only glibc has it.
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)

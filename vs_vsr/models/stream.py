@@ -1,0 +1,253 @@
+"""What a network is to those who run it: a stream of spans of a clip, one after another.
+
+A whole clip is one span. Networks are for inference: they have no gradients, reuse memory while
+they compute, and are not made for torch.export or ONNX. Pictures come out as they are computed, a
+little outside [0, 1] too.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor, nn
+
+from vs_vsr.errors import ShapeError
+
+__all__ = [
+    "Network",
+    "Planes",
+    "Span",
+    "Stream",
+    "check_clip",
+    "reflected",
+    "run_clip",
+    "shots",
+]
+
+Planes = Sequence[Tensor]
+"""Where one output picture goes: R, G and B, each (B, s*H, s*W), any strides."""
+
+# Frames of [0, 255] exceed it with their first bright pixel; overshoot of a resize does not.
+_MOST = 2.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of frames of a clip. Positions count from its first frame, which is 0.
+
+    frames     context | preroll |     output     | lookahead | context
+    active             [-------- branches run over these -----]
+    """
+
+    count: int
+    """Number of frames."""
+    output: range
+    """Positions of the frames whose pictures are wanted."""
+    active: range
+    """Positions that recurrent branches run over; windows only look at the others."""
+    first: int = 0
+    """Number of the first frame in the clip."""
+    cuts: Collection[int] = field(default_factory=frozenset)
+    """Every t where a shot begins; `count` too where one ends after the last frame."""
+
+    @classmethod
+    def whole(cls, count: int) -> "Span":
+        """A whole clip, which is one shot."""
+        return cls(count, range(count), range(count), cuts=frozenset((0, count)))
+
+    def shot(self, position: int) -> range:
+        """The part of the shot around `position` that lies within the span."""
+        return next(shot for shot in shots(range(self.count), self.cuts) if position in shot)
+
+
+def shots(positions: range, cuts: Collection[int]) -> list[range]:
+    """Split a run of positions at the cuts; none of the parts is empty."""
+    first, last = positions.start, positions.stop
+    borders = [first, *sorted(cut for cut in set(cuts) if first < cut < last), last]
+    return [range(i, j) for i, j in pairwise(borders) if i < j]
+
+
+def reflected(position: int, shot: range, radius: int, centre: int | None = None) -> int:
+    """Where a window that mirrors about itself finds a frame beyond the ends of the shot.
+
+    The frame k before the first is the one k behind the window of radius `radius` around `centre`,
+    and likewise at the end: of frames 0, 1, 2, ... the window of radius 2 around 1 is 4 0 1 2 3.
+
+    Args:
+        position: Any.
+        shot: The frames there are; in one too short for the rule its farthest frame is taken.
+        radius: Of the window.
+        centre: Of the window; by default the shot's first, or last, frame, whose window then gives
+            all others what lies beyond (IconVSR's clip, padded once).
+    """
+    if position < shot.start:
+        centre = shot.start if centre is None else centre
+        return min(centre + radius + shot.start - position, shot.stop - 1)
+    last = shot.stop - 1
+    if position > last:
+        centre = last if centre is None else centre
+        return max(centre - radius - (position - last), shot.start)
+    return position
+
+
+class Stream(Protocol):
+    """What runs over a clip span by span: a network, or one with a plan of its windows."""
+
+    @property
+    def scale(self) -> int:
+        """How many times as large its pictures are."""
+
+    @property
+    def frames_per_input(self) -> int:
+        """How many pictures it makes for each output frame of a span."""
+
+    def step(
+        self, frames: Sequence[Tensor], span: Span, state: Any, out: Sequence[Planes] | None
+    ) -> Any:
+        """Do the next span: carry the state over it, and make its pictures.
+
+        Args:
+            frames: Those of the span, each (B, 3, H, W), RGB, [0, 1], float32.
+            span: Which frames they are.
+            state: What the step before returned; None starts cold.
+            out: Where the pictures of its output frames go, `frames_per_input` for each; None
+                makes none.
+
+        Returns:
+            The state after its output frames, to the same bits with pictures and without.
+        """
+
+
+class Network(nn.Module):
+    """A network of clips, for inference: pictures from frames, not clamped, without gradients."""
+
+    scale: int
+    """How many times as large its pictures are."""
+    frames_per_input: int = 1
+    """How many pictures it makes for each frame: 2 where it interpolates."""
+
+    if TYPE_CHECKING:
+        # For type checkers alone, as nn.Module takes and gives anything.
+        def __call__(self, frames: Tensor) -> Tensor:
+            """As `forward`."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Make all pictures of a clip.
+
+        Args:
+            frames: (B, T, 3, H, W), RGB, [0, 1], float32; any size.
+
+        Returns:
+            (B, T, 3, s*H, s*W), float32, not clamped; s is `scale`.
+
+        Raises:
+            ShapeError: `frames` has another shape, or other values.
+        """
+        check_clip(self, frames)
+        return run_clip(self, frames)
+
+    def step(
+        self, frames: Sequence[Tensor], span: Span, state: Any, out: Sequence[Planes] | None
+    ) -> Any:
+        """As `Stream.step`."""
+        raise NotImplementedError
+
+    def stream(
+        self,
+        frames: Tensor,
+        state: Any = None,
+        *,
+        lookahead: int = 0,
+        preroll: int = 0,
+        context: tuple[int, int] = (0, 0),
+        first: int = 0,
+        cuts: Collection[int] = (),
+        **options: Any,
+    ) -> tuple[Tensor, Any]:
+        """Make the pictures of the next chunk of a clip.
+
+        Args:
+            frames: The chunk, and the frames around it as named below, (B, N, 3, H, W), RGB,
+                [0, 1], float32.
+            state: What the call for the chunk before returned; None starts cold.
+            lookahead: Number of frames after the chunk that only the backward pass sees.
+            preroll: Number of frames before the chunk that warm its state up.
+            context: Number of frames before and after all these, which windows only look at.
+            first: Number of the first of `frames` in the clip. Keyframes are placed by it, and
+                what a state keeps for single frames is found by it.
+            cuts: Every t where a shot begins with frame t of these; N too where the clip, or a
+                shot, ends after the last. The start of a clip (`first` 0, no state) is one without
+                being named.
+            options: What the `step` of this network takes beside these.
+
+        Returns:
+            The pictures of the chunk, (B, f*T, 3, s*H, s*W), float32, not clamped, where s is
+            `scale` and f is `frames_per_input`; and the state after the chunk.
+
+        Raises:
+            ShapeError: `frames` has another shape or other values, or no frame is left for the
+                chunk.
+        """
+        check_clip(self, frames)
+        count = frames.shape[1]
+        active = range(context[0], count - context[1])
+        output = range(active.start + preroll, active.stop - lookahead)
+        if not output:
+            raise ShapeError(
+                f"{type(self).__name__}: frames must be (B, T, 3, H, W) with T above the "
+                f"{count - (output.stop - output.start)} frames before and after the chunk, got "
+                f"{tuple(frames.shape)}. Give the chunk's frames too."
+            )
+        starts = {0} if first == 0 and state is None else set()
+        span = Span(count, output, active, first, starts | set(cuts))
+        return _run(self, frames, span, state, **options)
+
+
+def check_clip(network: object, frames: object) -> None:
+    """Refuse what is not a clip: (B, T, 3, H, W) with at least one frame, float32 in [0, 1].
+
+    Values a little outside are taken, as a resize leaves them. The greatest one is asked for: one
+    pass over the input, nothing beside the network.
+
+    Raises:
+        ShapeError: `frames` is something else.
+    """
+    name = type(network).__name__
+    if not isinstance(frames, Tensor):
+        kind = f"{type(frames).__module__}.{type(frames).__qualname__}".removeprefix("builtins.")
+        raise ShapeError(
+            f"{name}: frames must be a torch.Tensor, got {kind}. Make one: torch.as_tensor(…)."
+        )
+    if frames.ndim != 5 or frames.shape[2] != 3 or not frames.numel():
+        raise ShapeError(
+            f"{name}: frames must be (B, T, 3, H, W), got {tuple(frames.shape)}. Stack the frames "
+            "in this order."
+        )
+    if not frames.is_floating_point():
+        raise ShapeError(
+            f"{name}: frames must be float32 in [0, 1], got {frames.dtype}. Divide by 255 (for 8 "
+            "bits): frames.float() / 255."
+        )
+    most = 0.0 if frames.is_meta else float(frames.amax())
+    if most > _MOST:
+        raise ShapeError(
+            f"{name}: frames must be float32 in [0, 1], got values up to {most:g}. Divide by the "
+            "greatest value that their format has (255 for 8 bits)."
+        )
+
+
+def run_clip(network: Stream, frames: Tensor) -> Tensor:
+    """All pictures of a clip, (B, T, 3, s*H, s*W), from its frames, (B, T, 3, H, W)."""
+    return _run(network, frames, Span.whole(frames.shape[1]), None)[0]
+
+
+def _run(
+    network: Stream, frames: Tensor, span: Span, state: Any, **options: Any
+) -> tuple[Tensor, Any]:
+    """One step over stacked frames, with its pictures stacked."""
+    b, _, _, h, w = frames.shape
+    count = network.frames_per_input * len(span.output)
+    out = frames.new_empty(b, count, 3, network.scale * h, network.scale * w)
+    planes = [picture.unbind(1) for picture in out.unbind(1)]
+    return out, network.step(frames.unbind(1), span, state, planes, **options)

@@ -1,0 +1,337 @@
+"""How each filter is set up: one row of measured defaults, and a function for each kind of plan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import torch
+from torch import nn
+
+from vs_vsr import devices
+from vs_vsr.errors import ArgumentError
+from vs_vsr.models.basicvsrpp import BasicVSRPP
+from vs_vsr.models.edvr import EDVR, Padding
+from vs_vsr.models.stream import Stream
+from vs_vsr.models.vrt import VRT
+from vs_vsr.plugin.arguments import Arguments, Defaults, Options
+from vs_vsr.plugin.contract import ClipInfo
+from vs_vsr.streaming.plan import Plan, WindowPlan
+from vs_vsr.streaming.tiles import Tile, tiles
+from vs_vsr.streaming.windows import WindowStream
+
+__all__ = ["FILTERS", "Filter", "Setup", "plan_for"]
+
+# The longest clip there is.
+_MOST_FRAMES = 2**31 - 1
+# What the pictures of one chunk take at most, where the default chunk is taken.
+_CHUNK_BYTES = 2 << 30
+# BasicVSR++ keeps features for every frame that a chunk sees. With fewer frames than this in a
+# chunk most of the work would be for those before and after it.
+_PP_LEAST_CHUNK = 15
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What runs a clip through a network."""
+
+    stream: Stream
+    plan: Plan
+    tiles: list[Tile]
+    frames_per_input: int = 1
+    """Output frames for each input frame."""
+    message: str = ""
+    """What the user should know about the defaults taken; may be empty."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """How one filter is set up."""
+
+    defaults: Defaults
+    plan: Callable[[Any, Arguments, Defaults, Options, ClipInfo], Setup]
+    """From the network, the arguments, this row's defaults, the options and the clip."""
+    network_options: Callable[[Arguments], dict[str, Any]] = lambda arguments: {}
+    """What the filter's arguments say about the network, as `load_model` takes it."""
+
+
+def plan_for(network: nn.Module, arguments: Arguments, options: Options, clip: ClipInfo) -> Setup:
+    """How `network` runs over this clip.
+
+    Raises:
+        ArgumentError: An argument breaks its rule.
+    """
+    # Chosen by the filter's name, as a reload makes other classes.
+    row = FILTERS[arguments.filter_name]
+    return row.plan(network, arguments, row.defaults, options, clip)
+
+
+def _recurrent(
+    network: Any,
+    arguments: Arguments,
+    defaults: Defaults,
+    options: Options,
+    clip: ClipInfo,
+    *,
+    context: int = 0,
+    coupled: bool = False,
+) -> Setup:
+    """BasicVSR, RealBasicVSR: a forward state, and a look-ahead for the other way."""
+    lookahead = arguments.at_least("lookahead", defaults.lookahead, 0)
+    preroll = arguments.at_least("preroll", defaults.preroll, 0)
+    chunk, message = _chunk(arguments, clip, defaults.chunk, _picture_bytes(network, clip))
+    default_segment = defaults.segment_chunks * (chunk or clip.num_frames)
+    segment = arguments.at_least("segment", default_segment, 1)
+    if not chunk:
+        plan = Plan.whole(clip.num_frames, context=context, coupled=coupled)
+        return _tiled(network, plan, options, clip)
+    if segment % chunk:
+        below, above = segment // chunk * chunk, -(-segment // chunk) * chunk
+        nearest = f"{below} or {above}" if below else f"{above}"
+        rule = f"a multiple of chunk ({chunk})"
+        raise arguments.error("segment", rule, segment, f"Use {nearest}.")
+    plan = Plan(
+        frames=clip.num_frames,
+        chunk=chunk,
+        lookahead=lookahead,
+        segment=segment,
+        preroll=preroll,
+        context=context,
+        coupled=coupled,
+    )
+    return _tiled(network, plan, options, clip, message)
+
+
+def _iconvsr(
+    network: Any, arguments: Arguments, defaults: Defaults, options: Options, clip: ClipInfo
+) -> Setup:
+    """IconVSR: as `_recurrent`, and frames around keyframes; the branches depend on each other."""
+    # Mirrored at a cut, a window reads up to 2*radius frames on the other side of its centre.
+    context = 2 * network.radius
+    return _recurrent(network, arguments, defaults, options, clip, context=context, coupled=True)
+
+
+def _edvr(
+    network: EDVR, arguments: Arguments, defaults: Defaults, options: Options, clip: ClipInfo
+) -> Setup:
+    chunk, message = _chunk(arguments, clip, defaults.chunk, _picture_bytes(network, clip))
+    chunk = chunk or clip.num_frames
+    # Context as of IconVSR.
+    plan = Plan(
+        frames=clip.num_frames,
+        chunk=chunk,
+        segment=chunk,
+        context=2 * network.radius,
+        state_is_cache=True,
+    )
+    return _tiled(network, plan, options, clip, message)
+
+
+def _basicvsrpp(
+    network: BasicVSRPP,
+    arguments: Arguments,
+    defaults: Defaults,
+    options: Options,
+    clip: ClipInfo,
+) -> Setup:
+    lookahead = arguments.at_least("lookahead", defaults.lookahead, 0)
+    preroll = arguments.at_least("preroll", defaults.preroll, 0)
+    # Each frame's own feature and those of four passes are held for all that a chunk sees.
+    area = clip.width * clip.height
+    area = (min(area, options.tile**2) if options.tile else area) // (1 if network.low_res else 16)
+    features = 5 * network.channels * options.dtype.itemsize * area
+    chunk, message = _chunk(
+        arguments,
+        clip,
+        defaults.chunk,
+        _picture_bytes(network, clip),
+        feature_bytes=features,
+        context_bytes=min(lookahead + preroll, clip.num_frames) * features,
+        least=_PP_LEAST_CHUNK,
+    )
+    if not chunk:
+        return _tiled(network, Plan.whole(clip.num_frames), options, clip)
+    plan = Plan(
+        frames=clip.num_frames, chunk=chunk, lookahead=lookahead, segment=chunk, preroll=preroll
+    )
+    return _tiled(network, plan, options, clip, message)
+
+
+def _vrt(
+    network: VRT, arguments: Arguments, defaults: Defaults, options: Options, clip: ClipInfo
+) -> Setup:
+    sigma = _sigma(network, arguments)
+    whole_frame = tiles(clip.height, clip.width, 0, 0, network.scale)
+    if network.interpolates:
+        if arguments.given("lookahead"):
+            got = arguments.at_least("lookahead", 0, 0)
+            raise ArgumentError(
+                f"{arguments.filter_name}: lookahead is not for interpolation weights, got {got}. "
+                "Leave it out."
+            )
+        pictures = 2 * _picture_bytes(network, clip)
+        chunk, message = _chunk(arguments, clip, defaults.chunk, pictures)
+        # Twice as many frames come out, and a clip has no more than that.
+        count = min(clip.num_frames, _MOST_FRAMES // 2)
+        chunk = chunk or count
+        plan = Plan(frames=count, chunk=chunk, segment=chunk, context=2)
+        stream = WindowStream(network, None, tile=options.tile, overlap=options.overlap)
+        return Setup(stream, plan, whole_frame, 2, message)
+    # A window of frames is two of the attention's windows long.
+    length = 2 * network.window[0]
+    chunk, message = _chunk(
+        arguments, clip, length - defaults.lookahead, _picture_bytes(network, clip)
+    )
+    is_whole = not chunk
+    chunk = chunk or clip.num_frames
+    lookahead = arguments.at_least("lookahead", min(defaults.lookahead, chunk), 0)
+    if is_whole:
+        lookahead = 0
+    if lookahead > chunk:
+        rule = f"at most chunk ({chunk})"
+        raise arguments.error("lookahead", rule, lookahead, f"Use {chunk}.")
+    windows = WindowPlan(frames=clip.num_frames, chunk=chunk, lookahead=lookahead, segment=chunk)
+    stream = WindowStream(
+        network,
+        windows,
+        tile=options.tile,
+        overlap=options.overlap,
+        sigma=sigma,
+        extend=is_whole,
+    )
+    return Setup(stream, windows, whole_frame, message=message)
+
+
+def _sigma(network: VRT, arguments: Arguments) -> float | None:
+    hint = "Use the noise's standard deviation on a scale of 255."
+    sigma = arguments.number("sigma", 0, 255, hint)
+    if network.denoises and sigma is None:
+        rule = "given for weights that denoise"
+        raise arguments.error("sigma", rule, None, "Published weights take 0 to 50.")
+    if sigma is not None and not network.denoises:
+        raise ArgumentError(
+            f"{arguments.filter_name}: sigma is for denoising weights only, got {sigma}. Leave it "
+            "out."
+        )
+    return sigma
+
+
+def _keyframe(arguments: Arguments) -> dict[str, Any]:
+    if not arguments.given("keyframe"):
+        return {}
+    return {"keyframe_stride": arguments.at_least("keyframe", 5, 1)}
+
+
+def _padding(arguments: Arguments) -> dict[str, Any]:
+    if not arguments.given("padding"):
+        return {}
+    allowed = get_args(Padding)
+    return {"padding": arguments.choice("padding", allowed[0], allowed)}
+
+
+def _refine_threshold(arguments: Arguments) -> dict[str, Any]:
+    hint = "Leave it out for one cleaning pass."
+    threshold = arguments.number("refine_threshold", 0, 255, hint)
+    return {} if threshold is None else {"refine_threshold": threshold}
+
+
+# The figures behind these are in docs/measurements.md.
+_BASICVSR = Defaults(chunk=30, lookahead=15, segment_chunks=4, preroll=10)
+# VRT's chunk is for interpolation; its other networks take two of their own windows less what these
+# share, which is as in the published tests. So are the tiles, with whose area its memory grows.
+# What half precision costs is not measured on the released weights.
+_VRT = Defaults(
+    weights=None,
+    dtype=torch.float32,
+    chunk=10,
+    lookahead=2,
+    tile=128,
+    tile_multiple=8,
+    overlap=20,
+)
+
+FILTERS = {
+    "BasicVSR": Filter(_BASICVSR, _recurrent),
+    "IconVSR": Filter(_BASICVSR, _iconvsr, _keyframe),
+    # Its frames share features only, which are kept: a short chunk costs nothing and starts soon.
+    "EDVR": Filter(Defaults(chunk=10), _edvr, _padding),
+    "RealBasicVSR": Filter(replace(_BASICVSR, weights="reds"), _recurrent, _refine_threshold),
+    "VRT": Filter(_VRT, _vrt),
+    # It sees frames on both sides of every chunk: so the chunk is longer.
+    "BasicVSRPP": Filter(Defaults(chunk=60, lookahead=15, preroll=15), _basicvsrpp),
+}
+
+
+def _tiled(network: Any, plan: Plan, options: Options, clip: ClipInfo, message: str = "") -> Setup:
+    """A network whose spatial tiles are streams side by side."""
+    parts = tiles(clip.height, clip.width, options.tile, options.overlap, network.scale)
+    return Setup(network, plan, parts, message=message)
+
+
+def _picture_bytes(network: Any, clip: ClipInfo) -> int:
+    """Memory of one output frame, RGBS."""
+    return int(12 * clip.width * clip.height * network.scale**2)
+
+
+def _chunk(
+    arguments: Arguments,
+    clip: ClipInfo,
+    default: int,
+    picture_bytes: int,
+    *,
+    feature_bytes: int = 0,
+    context_bytes: int = 0,
+    least: int = 1,
+) -> tuple[int, str]:
+    """The chunk, and what to tell about it; 0 is the whole clip at once.
+
+    Each frame of a chunk takes `picture_bytes`, and `feature_bytes` while the chunk is computed,
+    with `context_bytes` for the frames that it sees before and after. The pictures of three chunks
+    can be in memory at a time: of the one being computed, the one being handed out, and the one
+    that a cache still has.
+    """
+    rule = "at least 1, or 0 for the whole clip at once"
+    chunk = arguments.at_least("chunk", default, 0, rule)
+    whole = clip.num_frames * (picture_bytes + feature_bytes)
+    memory = devices.memory_bytes()
+
+    def computed(frames: int) -> int:
+        if not 0 < frames < clip.num_frames:
+            return whole
+        return frames * (picture_bytes + feature_bytes) + context_bytes
+
+    def held(frames: int) -> int:
+        others = min(2 * frames, clip.num_frames - frames) if 0 < frames < clip.num_frames else 0
+        return computed(frames) + others * picture_bytes
+
+    if arguments.given("chunk"):
+        if held(chunk) > memory:
+            rule = f"at least 1 for a clip whose output needs {_gib(held(chunk))}"
+            if chunk:
+                rule = f"so low that three chunks fit in memory, which needs {_gib(held(chunk))}"
+            rule += f" ({_gib(memory)} here)"
+            raise arguments.error("chunk", rule, chunk, "Leave it out to stream the clip.")
+        return chunk, ""
+    most = min(_CHUNK_BYTES, memory // 4)
+    if computed(chunk) <= most:
+        return chunk, ""
+    chunk = max(least, (most - context_bytes) // (picture_bytes + feature_bytes))
+    message = f"{arguments.filter_name}: chunk is {chunk} instead of {default} frames, "
+    if computed(chunk) <= most:
+        return chunk, message + (
+            f"as each holds {picture_bytes + feature_bytes >> 20} MiB and they should stay under "
+            f"{_gib(most)}."
+        )
+    if held(chunk) > memory:
+        rule = f"such that chunks of {chunk} fit in {_gib(memory)} ({_gib(held(chunk))} here)"
+        if context_bytes and not arguments.given("tile"):
+            raise arguments.error("tile", rule, 0, "Use tile=256.")
+        size = f"{clip.width}x{clip.height}"
+        raise arguments.error("clip", rule, size, "Filter it in parts.")
+    return chunk, message + (
+        f"the fewest it goes down to by itself, and holds {_gib(computed(chunk))}. "
+        "Name a tile or a smaller chunk for less."
+    )
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

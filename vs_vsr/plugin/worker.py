@@ -1,0 +1,212 @@
+"""Serves the compiled plugin: makes a filter from its arguments, and does the steps it asks for."""
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from vs_vsr import devices
+from vs_vsr.errors import ArgumentError, DeviceError
+from vs_vsr.plugin.arguments import Arguments, Options
+from vs_vsr.plugin.contract import ClipInfo, Job, Spec
+from vs_vsr.plugin.plans import FILTERS, plan_for
+from vs_vsr.streaming.plan import Step
+from vs_vsr.streaming.runner import Runner
+from vs_vsr.transfer import host
+from vs_vsr.weights import store
+from vs_vsr.weights.loader import load_model
+from vs_vsr.weights.rows import ROWS
+
+__all__ = ["FilterWorker", "create"]
+
+# The largest numerator of a frame rate.
+_LARGEST = 2**63 - 1
+_RGBH, _RGBS = 2 << 28 | 1 << 24 | 16 << 16, 2 << 28 | 1 << 24 | 32 << 16
+
+# Built networks stay for the process: a script that is loaded again (mpv does it at every seek)
+# starts at once.
+_built: dict[tuple[object, ...], nn.Module] = {}
+_build_lock = threading.Lock()
+# One thread works on each device, one chunk after another, whichever clip or core they are for. Two
+# at once would fight for cores and memory; and the frame server's threads, each with an OpenMP team
+# and a heap of its own, would take more of both (measured: docs/measurements.md). A module that is
+# loaded anew keeps the thread.
+_threads: dict[torch.device, ThreadPoolExecutor] = globals().get("_threads", {})
+
+# A chunk that takes longer is told of: until it is done nothing else shows that there is progress.
+_SLOW_S = 10.0
+
+
+def create(
+    filter_name: str, values: Mapping[str, int | float | str], clip: ClipInfo
+) -> tuple[Spec, "FilterWorker"]:
+    """Check the arguments of a filter and build what runs it.
+
+    Args:
+        filter_name: As in `core.vsr`.
+        values: The arguments that the user gave, by name, without the clip.
+        clip: The clip.
+
+    Raises:
+        VsrError: An argument breaks its rule, or the weights or the device cannot be used.
+    """
+    if not clip.width or not clip.height or not clip.format:
+        raise ArgumentError(
+            f"{filter_name}: clip must be of constant format and size, got a variable one. Bring "
+            "its parts to one with clip.resize, or filter them one by one."
+        )
+    arguments = Arguments(filter_name, values)
+    defaults = FILTERS[filter_name].defaults
+    options = Options.read(arguments, defaults, clip.width, clip.height)
+    network = _network(arguments, options)
+    setup = plan_for(network, arguments, options, clip)
+    plan, frames_per_input = setup.plan, setup.frames_per_input
+    if frames_per_input * clip.fps_num > _LARGEST:
+        rule = f"of at most {_LARGEST // frames_per_input} fps"
+        raise arguments.error("clip", rule, clip.fps_num, "Set its rate with std.AssumeFPS.")
+    scale = setup.stream.scale
+    around = 2 * (plan.lookahead + plan.context) + plan.preroll
+    spec = Spec(
+        work_format=_RGBH if clip.format == _RGBH else _RGBS,
+        width=scale * clip.width,
+        height=scale * clip.height,
+        num_frames=frames_per_input * plan.frames,
+        chunk=frames_per_input * min(plan.chunk, plan.frames),
+        # What one chunk reads and the next one reads again, and the frames fetched ahead.
+        cache_frames=min(plan.chunk * (1 + options.prefetch) + around, plan.frames),
+        matrix=options.matrix,
+        prefetch=options.prefetch,
+        fps_num=frames_per_input * clip.fps_num,
+        fps_den=clip.fps_den,
+        frames_per_input=frames_per_input,
+        message=setup.message,
+    )
+    runner = Runner(setup.stream, plan, options.scenes, setup.tiles)
+    return spec, FilterWorker(filter_name, runner, options.device)
+
+
+class FilterWorker:
+    """One filter's side of the bridge: frames to tensors, the runner, and back."""
+
+    def __init__(self, filter_name: str, runner: Runner, device: torch.device) -> None:
+        """Run `runner` on `device` for the filter `filter_name`."""
+        self._filter_name = filter_name
+        self._runner = runner
+        self._device = device
+        # Whether pictures made so far are stale, which nobody has been told.
+        self._stale = False
+        with _build_lock:
+            if device not in _threads:
+                thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
+                # Started here, where a system without threads to spare fails the filter's creation:
+                # a job that is queued without one would run later, on frames that are long gone.
+                thread.submit(int).result()
+                _threads[device] = thread
+            self._thread = _threads[device]
+
+    def next(self, chunk: int, *, initial: bool) -> Step:
+        """The step to do now for `chunk`; at first, what it is if its turn comes in order."""
+        return self._runner.expected(chunk) if initial else self._runner.next(chunk)
+
+    def run(self, job: Job) -> bool:
+        """Do the step of `job` on its frames; whether pictures made before are stale now."""
+        future = self._thread.submit(self._run, job)
+        try:
+            if not wait([future], _SLOW_S).done:
+                first, last = job.step.first, job.step.last - 1
+                job.log(
+                    f"{self._filter_name}: frames {first} to {last} have been computing on "
+                    f"{self._device} for {_SLOW_S:g} s. Their pictures come all at once."
+                )
+        finally:
+            # Whatever happens here, the frames are in use until then.
+            wait([future])
+        hint = "Use a smaller chunk, or tile=256."
+        try:
+            with _memory_errors(self._filter_name, self._device, "a chunk", hint):
+                future.result()
+        finally:
+            # An exception holds this frame, and `future` the exception: the memory of a step that
+            # failed would stay until the garbage is collected.
+            del future
+        stale, self._stale = self._stale, False
+        return stale
+
+    def _run(self, job: Job) -> None:
+        marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
+        frames = [host.upload(frame.planes, self._device) for frame in job.inputs]
+        planes = [frame.planes for frame in job.outputs]
+        with host.writing(planes, self._device) as out:
+            # Told once the job is done, also where its own end fails.
+            self._stale |= self._runner.run(job.step, frames, marks, out)
+        del frames, out
+        devices.trim_heap()
+
+    def ended(self, chunk: int, missing: Step | None) -> None:
+        """A request for `chunk` is over; `missing` is what the source could not give for it."""
+        try:
+            if missing is not None:
+                self._runner.failed(missing)
+        finally:
+            self._runner.ended(chunk)
+
+
+@contextmanager
+def _memory_errors(filter_name: str, device: torch.device, what: str, hint: str) -> Iterator[None]:
+    """Say in a sentence that `device` has no memory left for `what`.
+
+    Raises:
+        DeviceError: It has none.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as e:
+        # Of a GPU torch has an exception for it, of a CPU it says so in a plain RuntimeError.
+        of_memory = isinstance(e, MemoryError | torch.OutOfMemoryError)
+        if not of_memory and "can't allocate memory" not in str(e):
+            raise
+        asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(e), re.IGNORECASE)
+        more = f" ({asked[1]} more)" if asked else ""
+        # Not from its traceback, whose frames hold the very memory that is wanting.
+        raise DeviceError(
+            f"{filter_name}: {device} has no memory left for {what}{more}. {hint}"
+        ) from e.with_traceback(None)
+
+
+def _network(arguments: Arguments, options: Options) -> nn.Module:
+    """The network of these options, built once for the process."""
+    filter_name = arguments.filter_name
+    own = FILTERS[filter_name].network_options(arguments)
+    path = store.obtain(arguments.text("weights", _default_weights(arguments)), filter_name)
+    # The filter is in it, as what a file holds is checked when it is built.
+    file = (filter_name, store.identity(path))
+    key = (*file, options.device, options.dtype, *sorted(own.items()))
+    devices.prepare(options.device)
+    with _build_lock:
+        network = _built.get(key)
+        if network is None:
+            hint = "Choose another device."
+            with _memory_errors(filter_name, options.device, "the network", hint):
+                network = load_model(path, model=filter_name, **own).to(options.device)
+                # Buffers stay float32: the means of SPyNet's input are not worth rounding.
+                for parameter in network.parameters():
+                    parameter.data = parameter.data.to(options.dtype)
+            _built[key] = network
+    return network
+
+
+def _default_weights(arguments: Arguments) -> str:
+    default = FILTERS[arguments.filter_name].defaults.weights
+    if default is None and not arguments.given("weights"):
+        names = ", ".join(row.name for row in ROWS if row.filter == arguments.filter_name)
+        raise arguments.error(
+            "weights",
+            "named, as the published ones may not be used commercially (CC BY-NC 4.0)",
+            None,
+            f"Name a file or one of {names}.",
+        )
+    return default or ""

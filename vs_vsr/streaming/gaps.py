@@ -1,0 +1,79 @@
+"""Which frames the source could not give, and what was made without them: integers only."""
+
+from vs_vsr.streaming.plan import Plan, Step
+
+__all__ = ["Gaps"]
+
+
+class Gaps:
+    """What is missing of a clip while its steps are done along a plan.
+
+    A chunk whose own frames are missing ends the state: the next one in the segment starts cold
+    after it. Where only its preroll is missing, the first chunk of a segment starts cold itself.
+    Once the frames come, what was made without them is stale.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """Begin with nothing missing."""
+        self._plan = plan
+        # Chunks that the source could not give.
+        self._missing: set[int] = set()
+        # First chunks of segments without their preroll, each with the chunks before it whose part
+        # of it has not come yet.
+        self._without_preroll: dict[int, set[int]] = {}
+        # The frames of the last step that was done.
+        self._available = range(0)
+
+    def start(self, chunk: int) -> int:
+        """The chunk where the state that leads to `chunk` begins."""
+        first = self._plan.segment_start(chunk)
+        # A copy, as requests on other threads ask while a step ends.
+        return max([first, *(k + 1 for k in tuple(self._missing) if first <= k < chunk)])
+
+    def is_cold(self, chunk: int) -> bool:
+        """Whether `chunk` must do without the frames before it."""
+        if chunk == self._plan.segment_start(chunk):
+            return chunk in self._without_preroll
+        return chunk - 1 in self._missing
+
+    def failed(self, step: Step) -> None:
+        """Take note that the source could not give the frames of `step`."""
+        chunk = step.chunk
+        self._missing.add(chunk)
+        own = self._plan.output(chunk).start
+        preroll = self._plan.render(chunk).first
+        if step.first == own or self._came(preroll, own):
+            # Frames before the chunk are not what is missing.
+            self._without_preroll.pop(chunk, None)
+        else:
+            self._without_preroll[chunk] = set(range(preroll // self._plan.chunk, chunk))
+
+    def done(self, step: Step) -> list[range]:
+        """Take note that `step` was done with all its frames.
+
+        Returns:
+            Chunks before which the state is stale, as it was made without frames that came with
+            this step; nothing where none is.
+        """
+        self._available = range(step.first, step.last)
+        stale = []
+        length = self._plan.chunk
+        for chunk, missing in tuple(self._without_preroll.items()):
+            first = self._plan.render(chunk).first
+            missing -= {k for k in missing if self._came(max(first, k * length), (k + 1) * length)}
+            if not missing:
+                del self._without_preroll[chunk]
+                stale.append(self._after(chunk, chunk + 1))
+        if step.chunk in self._missing:
+            self._missing.discard(step.chunk)
+            # The state after it was made by this very step.
+            stale.append(self._after(step.chunk, step.chunk + 2))
+        return stale
+
+    def _came(self, first: int, last: int) -> bool:
+        """Whether the last step had the frames first..last (half open)."""
+        return self._available.start <= first and last <= self._available.stop
+
+    def _after(self, chunk: int, first: int) -> range:
+        """Chunks from `first` on before which the state depends on `chunk`."""
+        return range(first, self._plan.dependents(chunk).stop + 1)
