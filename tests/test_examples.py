@@ -200,15 +200,15 @@ def test_a_variable_frame_rate_is_not_lost_without_a_word(weights: Path, tmp_pat
     [
         (
             "chunks=4",
-            r"basicvsr\.vpy: arguments must be among source, .* those of BasicVSR \(weights, .*\), "
+            r"upscale\.vpy: arguments must be among source, .* those of BasicVSR \(weights, .*\), "
             r"got chunks\. Did you mean chunk\?",
         ),
         ("sigma=3", r"those of BasicVSR .*, got sigma\. Leave it out\."),
-        ("chunk=four", r'basicvsr\.vpy: chunk must be a whole number, got "four"\. Write chunk='),
-        ("frames=0", r"basicvsr\.vpy: frames must be at least 1, got 0\. Leave it out"),
+        ("chunk=four", r'upscale\.vpy: chunk must be a whole number, got "four"\. Write chunk='),
+        ("frames=0", r"upscale\.vpy: frames must be at least 1, got 0\. Leave it out"),
         (
             "filter=EVDR",
-            r'basicvsr\.vpy: filter must be one of BasicVSR, .*, got "EVDR"\. Did you mean EDVR\?',
+            r'upscale\.vpy: filter must be one of BasicVSR, .*, got "EVDR"\. Did you mean EDVR\?',
         ),
         ("scenes=of", r'BasicVSR: scenes must be one of .*, got "of"\.'),
         ("refine_threshold=low filter=RealBasicVSR", r"refine_threshold must be a number, got"),

@@ -250,6 +250,4 @@ def _plugin(clip: "VideoNode", function: str) -> Any:
             if file.stem == "libvsr":
                 vs.core.std.LoadPlugin(str(file.locate()))
                 return clip.vsr
-    raise BridgeError(
-        "bridge: the compiled plugin is missing. Reinstall vs-vsr."
-    )
+    raise BridgeError("bridge: the compiled plugin is missing. Reinstall vs-vsr.")

@@ -259,12 +259,12 @@ def test_a_source_that_fails_at_a_frame(name: str, folder: Path) -> None:
         (
             "VRT deblur",
             {"sigma": 3},
-            "VRT: sigma must be left out but for denoising, got 3.0. Leave it out.",
+            "VRT: sigma is for denoising weights only, got 3.0. Leave it out.",
         ),
         (
             "VRT interpolate",
             {"lookahead": 1},
-            "VRT: lookahead must be left out for interpolation, got 1.",
+            "VRT: lookahead is not for interpolation weights, got 1.",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def lasting(name: str) -> Any:
     that is right. Larger flows would move all that is remembered out of the picture.
     """
     model = network(name)
-    gain = 8 if name.startswith("BasicVSRPP") else 4
+    gain = 8 if name.startswith("BasicVSRPP") else 2 if name == "BasicVSR" else 4
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if "spynet" in key and ".8." in key:

@@ -113,7 +113,7 @@ def test_where_is_the_cache_or_one_file(cache: Path, capfd: pytest.CaptureFixtur
 def test_a_network_is_no_name(action: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["weights", action, "edvr"]) == 1
     assert capfd.readouterr().err == (
-        'weights must be a file or a published name, got "edvr", which is a network. Choose one of '
+        'weights must be a file or a published name, got "edvr", which is a filter. Choose one of '
         "EDVR/one, EDVR/two.\n"
     )
 

@@ -55,7 +55,7 @@ def server() -> Iterator[FileServer]:
 
 def row(*urls: str, data: bytes = DATA, **changes: object) -> Row:
     values = {
-        "model": "BasicVSR",
+        "filter": "BasicVSR",
         "name": "small",
         "file": "small.pth",
         "urls": urls,

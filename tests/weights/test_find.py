@@ -187,7 +187,7 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path, missing: str) -> No
     with pytest.raises(WeightsError) as caught:
         store.obtain(tmp_path / missing, "BasicVSR")
     message = str(caught.value)
-    assert message.startswith("BasicVSR: weights must be a file that is there, got ")
+    assert message.startswith("BasicVSR: weights must be a file that exists, got ")
     assert message.endswith(" That folder has nona.pth, other.ckpt.")
 
 
@@ -224,7 +224,7 @@ def test_a_name_may_say_its_network_but_a_file_goes_first(
 
 @pytest.mark.parametrize("text", ["BasicVSR/none.pth", "Basic/small", "./BasicVSR/small"])
 def test_what_only_looks_like_a_name_is_a_missing_file(text: str) -> None:
-    with pytest.raises(WeightsError, match="weights must be a file that is there"):
+    with pytest.raises(WeightsError, match="weights must be a file that exists"):
         store.obtain(text)
 
 

@@ -130,7 +130,7 @@ def test_a_name_of_several_networks_lists_them() -> None:
         lookup("deblur-gopro")
     full_names = "BasicVSRPP/deblur-gopro, VRT/deblur-gopro"
     assert str(caught.value) == (
-        'weights must be of one network, got "deblur-gopro", which may be '
+        'weights must be of one filter, got "deblur-gopro", which may be '
         f"{full_names}. Name one of these."
     )
     for name in full_names.split(", "):
@@ -162,11 +162,11 @@ def test_a_network_is_no_name() -> None:
     with pytest.raises(WeightsError) as caught:
         lookup("vrt")
     assert str(caught.value).startswith(
-        'weights must be a file or a published name, got "vrt", which is a network. Choose one of '
+        'weights must be a file or a published name, got "vrt", which is a filter. Choose one of '
         "VRT/reds-6frames, "
     )
     assert str(caught.value).endswith(f"{names}.")
-    message = r'^VRT: weights must .*, got "VRT", which is a network\. Choose one of reds-6frames,'
+    message = r'^VRT: weights must .*, got "VRT", which is a filter\. Choose one of reds-6frames,'
     with pytest.raises(WeightsError, match=message):
         lookup("VRT", "VRT")
 

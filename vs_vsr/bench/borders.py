@@ -28,7 +28,7 @@ from vs_vsr.weights.loader import load_model
 
 __all__ = ["main"]
 
-# (chunk, lookahead, segment, preroll); the first is the whole clip.
+_NAMES = ("chunk", "lookahead", "segment", "preroll")
 _LOOKAHEADS = [(10, n, 1000, 0) for n in (0, 4, 7, 10, 15)]
 _PREROLLS = [(10, 1000, 10, n) for n in (0, 4, 7, 10, 15)]
 # BasicVSR++: the same on both sides of every chunk.
@@ -61,24 +61,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = _CONTEXTS
     coupled = isinstance(network, IconVSR)
     context = 2 * network.radius if coupled else 0
-    for chunk, lookahead, segment, preroll in [(count, 0, count, 0), *settings]:
-        plan = Plan(
-            frames=count,
-            chunk=chunk,
-            lookahead=lookahead,
-            segment=segment,
-            preroll=preroll,
-            context=context,
-            coupled=coupled,
-        )
+    for numbers in [(count, 0, count, 0), *settings]:
+        setting: dict[str, Any] = dict(zip(_NAMES, numbers, strict=True))
+        plan = Plan(frames=count, context=context, coupled=coupled, **setting)
         lumas = [luma(picture.numpy()) for part in Clip(network, plan, low) for picture in part]
         values = np.array([psnr(a, b) for a, b in zip(lumas, truth, strict=True)])
         whole = values if whole is None else whole
         row = {
-            "chunk": chunk,
-            "lookahead": lookahead,
-            "segment": segment,
-            "preroll": preroll,
+            **setting,
             "psnr": values.mean(),
             "ssim": float(np.mean([ssim(a, b) for a, b in zip(lumas, truth, strict=True)])),
             "loss_mean": (values - whole).mean(),
@@ -98,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _read(folder: Path) -> list[Array]:
     """Pictures of a folder, each (3, H, W), uint8."""
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".bmp", ".jpg"))
-    return [np.asarray(Image.open(file).convert("RGB")).transpose(2, 0, 1) for file in files]
+    return [np.array(Image.open(file).convert("RGB")).transpose(2, 0, 1) for file in files]
 
 
 if __name__ == "__main__":

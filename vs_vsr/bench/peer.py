@@ -30,9 +30,12 @@ def load() -> Any:
     package = types.ModuleType(_FOLDER)
     package.__path__ = [str(folder)]
     sys.modules[_FOLDER] = package
-    network = importlib.import_module(f"{_FOLDER}.basicvsr_arch").BasicVSR(
-        num_feat=64, num_block=30
-    )
+    try:
+        module = importlib.import_module(f"{_FOLDER}.basicvsr_arch")
+    finally:
+        # Nobody else should meet half a package.
+        del sys.modules[_FOLDER]
+    network = module.BasicVSR(num_feat=64, num_block=30)
     state = torch.load(folder / "BasicVSR_REDS4.pth", weights_only=True)["params"]
     network.load_state_dict(state, strict=True)
     return network.eval()

