@@ -1,4 +1,4 @@
-"""BasicVSR: two recurrent branches, one each way through the clip (arXiv:2012.02181)."""
+"""BasicVSR: two recurrent branches, one in each direction of the clip (arXiv:2012.02181)."""
 
 from collections.abc import Collection, Sequence
 
@@ -16,14 +16,14 @@ __all__ = ["BasicVSR"]
 class BasicVSR(Network):
     """Four times super-resolution of a clip.
 
-    The branches do not see each other: the backward one starts at the last frame, the forward one
-    at the first, and each frame's picture is made of its two features.
+    The branches do not see each other. The backward one starts at the last frame, the forward one
+    at the first. Each frame's picture is made from its two features.
     """
 
     scale = 4
 
     def __init__(self, channels: int = 64, blocks: int = 30) -> None:
-        """Make the network with `blocks` residual blocks of `channels` features a branch."""
+        """Make the network; each branch has `blocks` residual blocks of `channels` features."""
         super().__init__()
         self.channels = channels
         self.spynet = SPyNet()
@@ -39,9 +39,10 @@ class BasicVSR(Network):
         state: ForwardState | None,
         out: Sequence[Planes] | None,
     ) -> ForwardState | None:
-        """As `Stream.step`. Frames before the output ones carry the forward state only."""
+        """As `Stream.step`. Frames before the output ones only carry the forward state."""
         start, stop = span.output.start, span.output.stop
         state = self._advance(frames[:start], state, span.cuts)
+        # From here on, positions count from the first output frame.
         cuts = {cut - start for cut in span.cuts if cut >= start}
         if out is None:
             return self._advance(frames[start:stop], state, cuts)
@@ -54,12 +55,12 @@ class BasicVSR(Network):
         cuts: Collection[int],
         out: Sequence[Planes],
     ) -> ForwardState | None:
-        """Upscale the first len(out) of `frames` into `out`; the others are look-ahead."""
+        """Upscale the first len(out) of `frames` into `out`; the others are lookahead."""
         backward = self._backward_features(frames, cuts, len(out))
         flows = forward_flows(self.spynet, frames[: len(out)], state, cuts)
         for i, (planes, flow) in enumerate(zip(out, flows, strict=True)):
             state = self._forward_frame(frames[i], state, flow)
-            # A backward feature is done with once its frame is out.
+            # Popped, as no later frame needs it and its memory can go.
             features = torch.cat((backward.pop(), state.feature), dim=1)
             features = convolve(features, self.fusion.weight, self.fusion.bias, "leaky_relu")
             self.upsampler(features, upsampled(frames[i], self.scale), planes)
@@ -83,9 +84,10 @@ class BasicVSR(Network):
     def _backward_features(
         self, frames: Sequence[Tensor], cuts: Collection[int], keep: int
     ) -> list[Tensor]:
-        """Backward features of the first `keep` frames, the last of them first."""
+        """Backward features of the first `keep` frames, the last of these frames first."""
         features = []
         for shot in reversed(shots(range(len(frames)), cuts)):
+            # A shot within the lookahead changes no picture.
             if shot.start >= keep:
                 continue
             feature = None
@@ -103,7 +105,10 @@ class BasicVSR(Network):
         feature: Tensor | None,
         flow: Tensor | None,
     ) -> Tensor:
-        """One step of a branch: the neighbour's feature, warped by `flow`, and this frame."""
+        """One step of a branch: this frame and the neighbour's feature, warped by `flow`.
+
+        Source: arXiv:2012.02181, eq. 2.
+        """
         frame = frame.to(self.fusion.weight.dtype)
         out: Tensor = trunk(concat((frame, warped_or_zeros(feature, flow, frame, self.channels))))
         return out

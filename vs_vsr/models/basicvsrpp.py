@@ -1,4 +1,7 @@
-"""BasicVSR++: four passes through the clip, aligned in second order (arXiv:2104.13371)."""
+"""BasicVSR++: four passes through the clip, aligned in second order (arXiv:2104.13371).
+
+The paper calls these second-order grid propagation and flow-guided deformable alignment.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -24,8 +27,8 @@ _GROUPS = 16
 class BasicVSRPP(Network):
     """Super-resolution by 4, or restoration at the same size, of a clip.
 
-    The passes depend on each other, so nothing of one span of frames serves the next: a stream
-    sees some frames before and after each. Where the network is not `low_res`, frames are mirrored
+    The passes depend on each other, so nothing computed for one span serves the next: a stream
+    reads some frames before and after each. If the network is not `low_res`, frames are mirrored
     inside to sides that are multiples of 4.
     """
 
@@ -42,13 +45,13 @@ class BasicVSRPP(Network):
         """Make the network.
 
         Args:
-            channels: Features a frame.
+            channels: Features per frame.
             blocks: Residual blocks of each pass.
-            low_res: Whether frames are a quarter of the output's size; otherwise they are of its
-                size, and features a quarter of theirs.
+            low_res: Whether frames are a quarter of the output's size. Otherwise they have the
+                output's size, and features have a quarter of it.
             end_blocks: Residual blocks before and after the passes.
             groups: Deformable groups of the alignment.
-            max_residue_magnitude: Pixels that the alignment may move beside the flow.
+            max_residue_magnitude: Most pixels that the alignment may move away from the flow.
 
         Raises:
             ArgumentError: `max_residue_magnitude` is negative.
@@ -66,7 +69,8 @@ class BasicVSRPP(Network):
         if low_res:
             self.feat_extract: nn.Module = InputConvBlocks(3, channels, end_blocks)
         else:
-            # The activations hold indices, so that the names are those of the released files.
+            # Identities take the indices of activations, so that tensors have the names of the
+            # released files.
             self.feat_extract = nn.Sequential(
                 Conv(3, channels, 3, "leaky_relu", stride=2),
                 nn.Identity(),
@@ -96,22 +100,23 @@ class BasicVSRPP(Network):
         state: None,
         out: Sequence[Planes] | None,
     ) -> None:
-        """As `Stream.step`, with all frames active; nothing is carried."""
+        """As `Stream.step`. All frames are active, and nothing is carried."""
         for shot in shots(range(span.count), span.cuts):
             wanted = range(max(shot.start, span.output.start), min(shot.stop, span.output.stop))
             if out is None or not wanted:
                 continue
-            inside = [frames[i] for i in shot]
+            shot_frames = [frames[i] for i in shot]
             if not self.low_res:
-                inside = [mirror_pad(frame, multiple=4) for frame in inside]
-            for i, features in zip(shot, self._propagated(inside), strict=True):
+                shot_frames = [mirror_pad(frame, multiple=4) for frame in shot_frames]
+            for i, features in zip(shot, self._propagated(shot_frames), strict=True):
                 if i in wanted:
-                    base = inside[i - shot.start]
+                    base = shot_frames[i - shot.start]
                     base = upsampled(base, self.scale) if self.low_res else base
                     self.upsampler(self.reconstruction(features), base, out[i - span.output.start])
 
     def _propagated(self, shot: Sequence[Tensor]) -> Iterator[Tensor]:
-        """For each frame of a shot its own features and those of all passes, (B, 5*C, h, w)."""
+        """For each frame of a shot, its own features and those of all passes, (B, 5*C, h, w)."""
+        # Flows are needed at the size of the features.
         small = shot
         if not self.low_res:
             small = [F.interpolate(frame, scale_factor=0.25, mode="bicubic") for frame in shot]
@@ -127,13 +132,14 @@ class BasicVSRPP(Network):
             flows = to_next if backward else to_previous
             propagated = list(self._propagate(name, features, flows, backward))
             order = reversed(features) if backward else iter(features)
-            for of_frame, feature in zip(order, propagated, strict=True):
-                of_frame.append(feature)
+            for frame_features, feature in zip(order, propagated, strict=True):
+                frame_features.append(feature)
+        # The last pass goes forward, so each of its features makes a picture before the next.
         last = self._propagate(_PASSES[-1], features, to_previous, backward=False)
-        for of_frame, feature in zip(features, last, strict=True):
-            yield concat([*of_frame, feature])
-            # They are many: each is let go of once its picture is made.
-            of_frame.clear()
+        for frame_features, feature in zip(features, last, strict=True):
+            yield concat([*frame_features, feature])
+            # Features of a whole shot are large: these are freed once their picture is made.
+            frame_features.clear()
 
     def _propagate(
         self,
@@ -142,12 +148,13 @@ class BasicVSRPP(Network):
         flows: Sequence[Tensor],
         backward: bool,
     ) -> Iterator[Tensor]:
-        """One pass: a feature for each frame, in the order it goes.
+        """One pass: a feature for each frame, in the order of the pass.
 
         Args:
-            name: Which pass.
-            features: For each frame its own feature and those of the passes before.
-            flows: For each pair of neighbours, from each frame to the one gone through before it.
+            name: Name of the pass.
+            features: For each frame, its own feature and those of the passes before.
+            flows: For each pair of neighbours, the flow from a frame to the one that the pass
+                visits before it.
             backward: Whether the pass goes from the last frame to the first.
         """
         order = reversed(range(len(features))) if backward else range(len(features))
@@ -155,19 +162,21 @@ class BasicVSRPP(Network):
         older: Tensor | None = None
         flow: Tensor | None = None
         for i in order:
-            of_frame = features[i]
+            frame_features = features[i]
             if feature is None:
-                aligned = torch.zeros_like(of_frame[0])
+                aligned = torch.zeros_like(frame_features[0])
             else:
                 older_flow, flow = flow, flows[i if backward else i - 1]
-                aligned = self.deform_align[name](of_frame[0], feature, flow, older, older_flow)
-            residue = self.backbone[name](concat([*of_frame, aligned]))
+                aligned = self.deform_align[name](
+                    frame_features[0], feature, flow, older, older_flow
+                )
+            residue = self.backbone[name](concat([*frame_features, aligned]))
             older, feature = feature, aligned + residue
             yield feature
 
 
 class _SecondOrderAlignment(ModulatedDeformConv):
-    """The features of the two frames before, brought to this one's places."""
+    """The pass's features of the two frames before, aligned with this frame."""
 
     def __init__(self, channels: int, groups: int, max_residue_magnitude: float) -> None:
         super().__init__(2 * channels, channels, groups)
@@ -189,24 +198,26 @@ class _SecondOrderAlignment(ModulatedDeformConv):
 
         Args:
             current: This frame's own feature, (B, C, H, W).
-            feature: The pass's feature of the frame before it.
+            feature: The pass's feature of the frame before.
             flow: From this frame to that one, (B, 2, H, W), float32.
             older: The pass's feature two frames before; None at the second frame.
-            older_flow: From the frame before to the one before it.
+            older_flow: From the frame before to the one two before.
         """
         warped = flow_warp(feature, flow)
         if older is None or older_flow is None:
-            # The second frame has no frame two before it. The networks were trained with zeros
-            # there, so its half of the groups is computed all the same.
+            # The second frame of a pass has only one frame before it. The networks were trained
+            # with zeros for the other, so that half of the groups is still computed.
             older = warped_older = torch.zeros_like(feature)
             flow_2 = torch.zeros_like(flow)
         else:
+            # To the frame two before, by way of the one before.
             flow_2 = flow + flow_warp(older_flow, flow)
             warped_older = flow_warp(older, flow_2)
         guides = (warped, current, warped_older, flow.to(current.dtype), flow_2.to(current.dtype))
         residues, mask = self.split(self.conv_offset(concat(guides)))
         residues = self.max_residue_magnitude * residues.tanh()
         count = residues.shape[1] // 4
-        # Half of the groups see the frame before, half the one two before; offsets are (y, x).
+        # One half of the groups reads the frame before, the other the one two before. Flows are
+        # (x, y), offsets (y, x).
         flow_offsets = torch.cat([f.flip(1).repeat(1, count, 1, 1) for f in (flow, flow_2)], dim=1)
         return self.deform(concat((feature, older)), residues + flow_offsets, mask.sigmoid())

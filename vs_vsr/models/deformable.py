@@ -1,4 +1,4 @@
-"""Modulated deformable convolution (DCNv2, arXiv:1811.11168), as the VSR networks carry it."""
+"""Modulated deformable convolution (DCNv2, arXiv:1811.11168), as the networks use it."""
 
 from contextlib import suppress
 from functools import cache
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 __all__ = ["ModulatedDeformConv"]
 
 _TAPS = 9
-# What was read for a strip of rows, before it is multiplied by the weights, takes so much.
+# Bytes of what the taps read for one strip of rows, before it is multiplied by the weights.
 _STRIP_BYTES = 32 << 20
 
 
@@ -21,16 +21,17 @@ _STRIP_BYTES = 32 << 20
 def _load_operator() -> None:
     """Register torchvision's operators with torch, without importing torchvision.
 
-    The import brings torch._dynamo and triton, which take seconds; and triton's LLVM, beside that
-    of Mesa, crashes previewers that draw through OpenGL. The extension's name is private to
-    torchvision (`_C_stable` in 0.29, `_C` before), hence the import where it is not found.
+    The import brings in torch._dynamo and triton, which takes seconds. Besides, triton's LLVM in
+    one process with Mesa's crashes previewers that draw through OpenGL. The extension's name is
+    private to torchvision (`_C_stable` in 0.29, `_C` before), so where neither is found torchvision
+    is imported after all.
     """
     package = find_spec("torchvision")
     folders = package.submodule_search_locations if package else None
     for name in ("_C_stable", "_C"):
         extension = PathFinder.find_spec(name, folders) if folders else None
         if extension and extension.origin:
-            with suppress(OSError):  # Built for another torch: the import says so.
+            with suppress(OSError):  # Built for another torch: the import will say so.
                 torch.ops.load_library(extension.origin)
                 return
     import_module("torchvision")
@@ -39,14 +40,16 @@ def _load_operator() -> None:
 class ModulatedDeformConv(nn.Module):
     """A 3x3 convolution whose taps each read where an offset points, weighted by a mask.
 
-    Offsets are group-major, then tap, then (y, x), in pixels. What lies outside reads zero.
+    Offsets are in pixels, ordered by group, then tap, then (y, x). Positions outside read zero.
+
+    Source: arXiv:1811.11168, section 3.2, eq. 1.
     """
 
     def __init__(self, in_channels: int, channels: int, groups: int) -> None:
         """Make the convolution; each of `groups` runs of input channels has its own offsets.
 
-        `in_channels` may be a multiple of what the weight takes (VRT's files): then as many runs of
-        outputs each see their own run of inputs.
+        `deform` also takes a multiple of `in_channels` (VRT's files): then each run of outputs sees
+        only its own run of inputs.
         """
         super().__init__()
         _load_operator()
@@ -56,10 +59,10 @@ class ModulatedDeformConv(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def deform(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
-        """Convolve `x` at moved positions.
+        """Convolve `x` at displaced positions.
 
         Args:
-            x: (B, C, H, W).
+            x: (B, C, H, W), C a multiple of `in_channels`.
             offsets: (B, 2*9*groups, H, W), float32.
             mask: (B, 9*groups, H, W), already between 0 and 1.
 
@@ -83,9 +86,9 @@ class ModulatedDeformConv(nn.Module):
     def _by_taps(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
         """The same, tap by tap through grid_sample, for a CPU in half precision.
 
-        torchvision's operator reads on one thread and has no bfloat16; this took 0.14 to 0.19 s
-        where that took 0.6 (64 channels, 320x180, two cores). grid_sample's positions are off by
-        1e-5 pixels, which float32 would show and bfloat16 does not.
+        torchvision's operator reads on one thread and has no bfloat16: it took 0.6 s where this
+        took 0.14 to 0.19 s (64 channels, 320x180, two cores). grid_sample's positions are off by
+        1e-5 pixels, which would show in float32 and does not in bfloat16.
         """
         b, channels, height, width = x.shape
         weight = self.weight.float()
@@ -95,13 +98,14 @@ class ModulatedDeformConv(nn.Module):
         offsets = offsets.reshape(b * self.groups, _TAPS, 2, height, width)
         mask = mask.reshape(b * self.groups, _TAPS, 1, height, width)
         column = torch.arange(width, dtype=torch.float32, device=x.device)
+        # In strips, as what all taps read of a whole frame is nine times as large as its features.
         rows = max(1, _STRIP_BYTES // (4 * b * channels * _TAPS * width))
         strips = []
         for top in range(0, height, rows):
             strip = slice(top, min(top + rows, height))
             row = torch.arange(strip.start, strip.stop, dtype=torch.float32, device=x.device)
             size = (*parts.shape[:2], _TAPS, strip.stop - top, width)
-            read = x.new_empty(size)
+            samples = x.new_empty(size)
             for tap in range(_TAPS):
                 down, right = divmod(tap, 3)
                 y_at = offsets[:, tap, 0, strip] + (row[:, None] + (down - 1))
@@ -109,13 +113,13 @@ class ModulatedDeformConv(nn.Module):
                 grid = torch.stack(
                     ((2 * x_at + 1) / width - 1, (2 * y_at + 1) / height - 1), dim=-1
                 )
-                seen = F.grid_sample(parts, grid, align_corners=False)
-                torch.mul(seen, mask[:, tap, :, strip], out=read[:, :, tap])
-            strips.append(weight @ read.view(b, runs, weight.shape[2], -1))
+                values = F.grid_sample(parts, grid, align_corners=False)
+                torch.mul(values, mask[:, tap, :, strip], out=samples[:, :, tap])
+            strips.append(weight @ samples.view(b, runs, weight.shape[2], -1))
         out = torch.cat([strip.view(b, self.weight.shape[0], -1, width) for strip in strips], dim=2)
         return out + self.bias.float().view(1, -1, 1, 1)
 
     def split(self, head: Tensor) -> tuple[Tensor, Tensor]:
-        """Split the output of an offset head, (B, 27*groups, H, W), in offsets and mask logits."""
+        """Split the result of an offset head, (B, 27*groups, H, W): offsets and mask logits."""
         offsets, mask = head.float().split((2 * _TAPS * self.groups, _TAPS * self.groups), dim=1)
         return offsets, mask

@@ -1,4 +1,4 @@
-"""EDVR: a sliding window of frames, aligned and fused to one picture (arXiv:1905.02716)."""
+"""EDVR: a sliding window of frames, aligned and fused into one picture (arXiv:1905.02716)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ Padding = Literal["reflection_circle", "replicate"]
 
 @dataclass(frozen=True)
 class WindowState:
-    """Features of the last frames before a span, by frame number: they only save work."""
+    """Features of the last frames before a span, by frame number; they only save work."""
 
     pyramids: dict[int, Pyramid] = field(default_factory=dict)
 
@@ -29,11 +29,13 @@ class EDVR(Network, EDVRFeatures):
 
     Every network of the paper is one of these: M and L, 5 and 7 frames, with and without TSA, for
     sharp and blurred input (`predeblur`), for input at the output's size (`hr_in`), and the second
-    stages of 2019 (`hr_in` without `predeblur`, or with both).
+    stages of 2019 (`hr_in`, with `predeblur` or without).
 
-    Beyond a shot's ends the windows follow `padding`; a shot shorter than `frames` repeats its
-    farthest frame where the rule asks for one it does not have. Frames are mirrored inside to sides
-    that are multiples of 4 (16 with `hr_in`).
+    Beyond a shot's ends the windows follow `padding`. If a shot is shorter than `frames` and the
+    rule asks for a frame that it does not have, its farthest frame is repeated. Inside, frames are
+    mirrored to sides that are multiples of 4 (16 with `hr_in`).
+
+    Source: arXiv:1905.02716, section 3.1; the second stages: section 3.4.
     """
 
     def __init__(
@@ -49,23 +51,23 @@ class EDVR(Network, EDVRFeatures):
         hr_in: bool = False,
         padding: Padding | None = None,
     ) -> None:
-        """Make the network; arguments not named here are as in `EDVRFeatures`.
+        """Make the network.
 
         Args:
-            channels: Features a frame.
+            channels: Features per frame.
             frames: Frames of a window, odd.
             extraction_blocks: Residual blocks before the alignment.
             reconstruction_blocks: Residual blocks after the fusion.
             groups: Deformable groups of the alignment.
-            tsa: As there.
-            predeblur: As there.
-            hr_in: As there.
-            padding: What windows see beyond the ends of a clip: what mirrors about the window
-                ("reflection_circle"), or the end frame ("replicate"). None is as the official
-                tests do: the former for super-resolution of sharp input, else the latter.
+            tsa: As in `EDVRFeatures`.
+            predeblur: As in `EDVRFeatures`.
+            hr_in: As in `EDVRFeatures`.
+            padding: What windows read beyond the ends of a clip: frames mirrored about the window
+                ("reflection_circle"), or the end frame ("replicate"). None does as the official
+                tests: the former for super-resolution of sharp input, otherwise the latter.
 
         Raises:
-            ArgumentError: `padding` is neither.
+            ArgumentError: `padding` is neither of these.
         """
         super().__init__(
             channels, frames, extraction_blocks, groups, tsa=tsa, predeblur=predeblur, hr_in=hr_in
@@ -89,10 +91,10 @@ class EDVR(Network, EDVRFeatures):
         return self.frames // 2
 
     def window(self, frames: Tensor) -> Tensor:
-        """The centre frame of one window.
+        """The picture of the centre frame of one window.
 
         Args:
-            frames: (B, T, 3, H, W) with T as the network has it; otherwise as for `forward`.
+            frames: (B, T, 3, H, W), where T is the network's `frames`; otherwise as for `forward`.
 
         Returns:
             (B, 3, s*H, s*W), float32, not clamped.
@@ -121,24 +123,28 @@ class EDVR(Network, EDVRFeatures):
     ) -> WindowState:
         """As `Stream.step`. The pictures are the same with a state and without."""
         pyramids = dict(state.pyramids) if state is not None else {}
+        # The state is kept by frame number, as positions change from span to span.
         first, radius = span.first, self.radius
 
         def pyramid(position: int) -> Pyramid:
-            # One frame at a time: the same operations, whichever window asks first.
+            # One frame at a time: the same operations and bits, whichever window asks first.
             if first + position not in pyramids:
                 pyramids[first + position] = self.pyramid(self._padded(frames[position]))
             return pyramids[first + position]
 
+        # Without `out` there is nothing to compute, as the state only saves work.
         for centre, planes in zip(span.output, out or (), strict=out is not None):
             shot = span.shot(centre)
             positions = range(centre - radius, centre + radius + 1)
             window = [pyramid(self._inside(p, centre, shot)) for p in positions]
             self._picture(window, frames[centre], planes)
+            # Mirrored at a cut, a later window reads up to 2 * radius frames back.
             for number in [n for n in pyramids if n <= first + centre - 2 * radius]:
                 del pyramids[number]
         return WindowState(pyramids)
 
     def _inside(self, position: int, centre: int, shot: range) -> int:
+        """The frame of the shot that the window around `centre` reads for `position`."""
         if self.padding == "replicate":
             return min(max(position, shot.start), shot.stop - 1)
         return reflected(position, shot, self.radius, centre)

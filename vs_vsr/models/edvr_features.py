@@ -1,6 +1,7 @@
-"""EDVR's front: frames of a window aligned to the centre and fused (PCD and TSA).
+"""EDVR's front: frames of a window aligned with the centre and fused (PCD and TSA).
 
-IconVSR carries the same front for its keyframes.
+IconVSR uses the same front for its keyframes. The sections and equations named here are those of
+arXiv:1905.02716.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ _LEAKY: Final = "leaky_relu"
 
 
 class EDVRFeatures(nn.Module):
-    """One feature map for the centre frame of a window, from all of its frames."""
+    """One feature map for the centre frame of a window, made from all its frames."""
 
     def __init__(
         self,
@@ -38,13 +39,13 @@ class EDVRFeatures(nn.Module):
         """Make the front.
 
         Args:
-            channels: Features a frame.
+            channels: Features per frame.
             frames: Frames of a window, odd.
             blocks: Residual blocks that extract the features of one frame.
             groups: Deformable groups of the alignment.
-            tsa: Fuse by temporal and spatial attention, instead of by one convolution.
-            predeblur: Have the module for blurred input in front.
-            hr_in: Take frames of the output's size: features are made at a quarter of it.
+            tsa: Fuse by temporal and spatial attention; otherwise by one convolution.
+            predeblur: Put the module for blurred input in front.
+            hr_in: Take frames of the output's size, and make features at a quarter of it.
         """
         super().__init__()
         self.channels = channels
@@ -70,11 +71,11 @@ class EDVRFeatures(nn.Module):
 
     @property
     def predeblurs(self) -> bool:
-        """Whether the module for blurred input is there."""
+        """Whether the module for blurred input is in front."""
         return hasattr(self, "predeblur")
 
     def pyramid(self, frame: Tensor) -> Pyramid:
-        """Features of one frame, (B, 3, H, W) with sides that are multiples of 4, of 16 for hr_in.
+        """Features of one frame, (B, 3, H, W), with sides that are multiples of 4, of 16 for hr_in.
 
         They depend on this frame alone, so a stream makes them once.
         """
@@ -93,17 +94,17 @@ class EDVRFeatures(nn.Module):
         """The centre's feature, (B, C, h, w), from the features of the window's frames."""
         centre = window[len(window) // 2]
         aligned = [self.pcd_align(neighbour, centre) for neighbour in window]
-        # Not by its class: a module that is loaded anew has another one, and networks live on.
+        # Not by the class of `fusion`: a reloaded module has new classes, and old networks live on.
         out: Tensor = self.fusion(aligned if self.tsa else torch.cat(aligned, dim=1))
         return out
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Fuse one window, (B, T, 3, H, W), to (B, C, h, w)."""
+        """Fuse one window, (B, T, 3, H, W), into (B, C, h, w)."""
         return self.fused([self.pyramid(frame) for frame in frames.unbind(1)])
 
 
 class _Predeblur(nn.Module):
-    """Features of a blurred frame, from three scales of it."""
+    """Features of a blurred frame, from three scales of it (section 3.1)."""
 
     def __init__(self, channels: int, *, hr_in: bool) -> None:
         super().__init__()
@@ -135,7 +136,7 @@ class _Predeblur(nn.Module):
 
 
 class _DeformPack(ModulatedDeformConv):
-    """A deformable convolution, and the head that makes its offsets from a feature."""
+    """A deformable convolution with the head that makes its offsets from a feature (eq. 1)."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__(channels, channels, groups)
@@ -147,7 +148,10 @@ class _DeformPack(ModulatedDeformConv):
 
 
 class _PCDAlignment(nn.Module):
-    """Pyramid, cascading and deformable: a neighbour's features brought to the centre's places."""
+    """Pyramid, cascading and deformable: a neighbour's features aligned with the centre's.
+
+    Source: section 3.2.
+    """
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -166,20 +170,26 @@ class _PCDAlignment(nn.Module):
         self.cas_dcnpack = _DeformPack(channels, groups)
 
     def forward(self, neighbour: Pyramid, centre: Pyramid) -> Tensor:
-        """Align the features of a frame; all of them are the full-size ones of it in the end."""
+        """Align the features of a frame from the smallest to the full size, which is returned."""
         offset = self._offset_feature("l3", neighbour[2], centre[2])
         x = F.leaky_relu(self.dcn_pack["l3"](neighbour[2], offset), 0.1)
-        for level, own, other in (("l2", neighbour[1], centre[1]), ("l1", neighbour[0], centre[0])):
-            # A pixel of the level above is two here, and so is an offset.
-            offset = self._offset_feature(level, own, other, upsampled(offset) * 2)
-            aligned = self.dcn_pack[level](own, offset)
+        for level, of_neighbour, of_centre in (
+            ("l2", neighbour[1], centre[1]),
+            ("l1", neighbour[0], centre[0]),
+        ):
+            # A pixel of the level above is two pixels here, so its offsets double (eq. 3).
+            offset = self._offset_feature(level, of_neighbour, of_centre, upsampled(offset) * 2)
+            aligned = self.dcn_pack[level](of_neighbour, offset)
+            # Eq. 4.
             x = self.feat_conv[level](torch.cat((aligned, upsampled(x)), dim=1))
+        # The cascade: the result is aligned once more, at full size.
         offset = self.cas_offset_conv2(self.cas_offset_conv1(torch.cat((x, centre[0]), dim=1)))
         return F.leaky_relu(self.cas_dcnpack(x, offset), 0.1)
 
     def _offset_feature(
         self, level: str, neighbour: Tensor, centre: Tensor, above: Tensor | None = None
     ) -> Tensor:
+        """The feature from which a level's offsets are made (eq. 2 and 3)."""
         x: Tensor = self.offset_conv1[level](torch.cat((neighbour, centre), dim=1))
         if above is None:
             x = self.offset_conv2[level](x)
@@ -191,7 +201,9 @@ class _PCDAlignment(nn.Module):
 class _TSAFusion(nn.Module):
     """Temporal and spatial attention: frames weighted by their likeness to the centre, then fused.
 
-    Sizes halve twice inside, so sides are multiples of 4.
+    Inside, the size is halved twice, so sides are multiples of 4.
+
+    Source: section 3.3.
     """
 
     def __init__(self, channels: int, frames: int) -> None:
@@ -217,25 +229,27 @@ class _TSAFusion(nn.Module):
     def forward(self, aligned: Sequence[Tensor]) -> Tensor:
         """Fuse the aligned features of a window, each (B, C, H, W)."""
         x = torch.cat(self._weighted(aligned), dim=1)
-        fused = self.feat_fusion(x)
+        fused = self.feat_fusion(x)  # eq. 7
         attention = self.spatial_attn2(_pooled(self.spatial_attn1(x)))
         coarse = self.spatial_attn_l2(_pooled(self.spatial_attn_l1(attention)))
         coarse = upsampled(self.spatial_attn_l3(coarse))
         attention = self.spatial_attn4(self.spatial_attn3(attention) + coarse)
         attention = self.spatial_attn5(upsampled(attention))
         add = self.spatial_attn_add2(self.spatial_attn_add1(attention))
+        # Twice the sigmoid is about 1 in an untrained network.
         out: Tensor = fused * attention.sigmoid() * 2 + add
         return out
 
     def _weighted(self, aligned: Sequence[Tensor]) -> list[Tensor]:
-        """Each frame's features times how alike they are to the centre's, pixel by pixel."""
+        """Each frame's features times their likeness to the centre's, by pixel (eq. 5 and 6)."""
+        # In half precision the sum over channels would lose digits.
         centre = self.temporal_attn1(aligned[len(aligned) // 2]).float()
-        alike = [(self.temporal_attn2(x).float() * centre).sum(1, keepdim=True) for x in aligned]
-        return [x * a.sigmoid().to(x.dtype) for x, a in zip(aligned, alike, strict=True)]
+        likeness = [(self.temporal_attn2(x).float() * centre).sum(1, keepdim=True) for x in aligned]
+        return [x * a.sigmoid().to(x.dtype) for x, a in zip(aligned, likeness, strict=True)]
 
 
 def _pooled(x: Tensor) -> Tensor:
-    """Largest and mean of 3x3 at half the size; the mean counts the zeros around the picture."""
+    """Maximum and mean of 3x3 at half the size; the mean counts the zeros around the features."""
     return torch.cat(
         (F.max_pool2d(x, 3, stride=2, padding=1), F.avg_pool2d(x, 3, stride=2, padding=1)), dim=1
     )

@@ -1,4 +1,7 @@
-"""IconVSR: BasicVSR with keyframes refilled and the branches coupled (arXiv:2012.02181)."""
+"""IconVSR: BasicVSR with keyframes refilled and the branches coupled (arXiv:2012.02181).
+
+The paper calls these information-refill and coupled propagation.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,10 +23,10 @@ class IconVSR(Network):
     """Four times super-resolution of a clip.
 
     At keyframes both branches are refilled with a feature that EDVR's front makes from the frames
-    around; the forward branch sees the backward feature of each frame. Keyframes are frames 0,
-    `keyframe_stride`, twice that, …, and the first and last of a shot. Where a shot is too short
-    for the mirrored ends of a keyframe's window, its farthest frame is repeated. Frames are
-    mirrored inside to sides that are multiples of 4.
+    around. The forward branch also sees the backward feature of each frame. Keyframes are frames 0,
+    `keyframe_stride`, twice that, and so on, and the first and last frame of each shot. If a shot
+    is too short for the mirrored ends of a keyframe's window, its farthest frame is repeated.
+    Inside, frames are mirrored to sides that are multiples of 4.
     """
 
     scale = 4
@@ -45,9 +48,9 @@ class IconVSR(Network):
             blocks: Residual blocks of each branch.
             temporal_padding: Frames on either side of a keyframe that its refill is made from: 2
                 for REDS, 3 for Vimeo-90K.
-            extraction_blocks: Residual blocks of the refill's front.
-            groups: Its deformable groups.
-            keyframe_stride: Every how many frames there is a keyframe.
+            extraction_blocks: Residual blocks of the front that makes the refills.
+            groups: Deformable groups of that front.
+            keyframe_stride: Frames from one keyframe to the next.
 
         Raises:
             ArgumentError: `keyframe_stride` is below 1.
@@ -66,7 +69,7 @@ class IconVSR(Network):
 
     @property
     def radius(self) -> int:
-        """Number of frames on either side that the refill of a keyframe is made from."""
+        """Number of frames on either side of a keyframe that its refill is made from."""
         return self.temporal_padding
 
     def step(
@@ -80,11 +83,10 @@ class IconVSR(Network):
         frames = [mirror_pad(frame, multiple=4) for frame in frames]
         refills = self._refills(frames, span)
         backward = self._backward_features(frames, span, refills)
-        run = range(span.active.start, span.output.stop)
-        cuts = {cut - run.start for cut in span.cuts}
-        flows = forward_flows(self.spynet, frames[run.start : run.stop], state, cuts)
-        for i, flow in zip(run, flows, strict=True):
-            # A backward feature is done with once its frame is out.
+        positions = range(span.active.start, span.output.stop)
+        cuts = {cut - positions.start for cut in span.cuts}
+        flows = forward_flows(self.spynet, frames[positions.start : positions.stop], state, cuts)
+        for i, flow in zip(positions, flows, strict=True):
             feature = self._refilled(
                 warped_or_zeros(
                     None if state is None else state.feature, flow, backward[i], self.channels
@@ -92,6 +94,7 @@ class IconVSR(Network):
                 refills.get(i),
                 self.forward_fusion,
             )
+            # Popped, as no later frame needs it and its memory can go.
             feature = self._trunk(self.forward_trunk, frames[i], backward.pop(i), feature)
             state = ForwardState(frames[i], feature)
             if out is not None and i in span.output:
@@ -101,23 +104,25 @@ class IconVSR(Network):
 
     def _refills(self, frames: Sequence[Tensor], span: Span) -> Mapping[int, Tensor]:
         """The refill feature of each active keyframe, by position."""
-        made: dict[int, Pyramid] = {}
+        pyramids: dict[int, Pyramid] = {}
         refills = {}
         for shot in shots(range(span.count), span.cuts):
             for centre in self._keyframes(shot, span):
                 window = []
                 for position in range(centre - self.radius, centre + self.radius + 1):
                     i = reflected(position, shot, self.radius)
-                    if i not in made:
-                        made[i] = self.edvr.pyramid(frames[i])
-                    window.append(made[i])
+                    if i not in pyramids:
+                        pyramids[i] = self.edvr.pyramid(frames[i])
+                    window.append(pyramids[i])
                 refills[centre] = self.edvr.fused(window)
-                for i in [i for i in made if i < centre - self.radius]:
-                    del made[i]
+                # Only a window mirrored at the shot's end reads further back; it makes them again.
+                for i in [i for i in pyramids if i < centre - self.radius]:
+                    del pyramids[i]
         return refills
 
     def _keyframes(self, shot: range, span: Span) -> list[int]:
-        """Active keyframes: those of the clip's grid, and the ends of a shot."""
+        """Active keyframes: those on the clip's grid, and the ends of the shot."""
+        # An end of the span is no end of the shot unless there is a cut.
         ends = {shot.start} & set(span.cuts) | {cut - 1 for cut in span.cuts if cut == shot.stop}
         active = range(max(shot.start, span.active.start), min(shot.stop, span.active.stop))
         return [i for i in active if (span.first + i) % self.keyframe_stride == 0 or i in ends]
@@ -125,23 +130,25 @@ class IconVSR(Network):
     def _backward_features(
         self, frames: Sequence[Tensor], span: Span, refills: Mapping[int, Tensor]
     ) -> dict[int, Tensor]:
-        """Backward features of the active frames up to the last own one, by position."""
+        """Backward features of the active frames up to the last output frame, by position."""
         features = {}
         for shot in reversed(shots(span.active, span.cuts)):
+            # A shot within the lookahead changes no picture.
             if shot.start >= span.output.stop:
                 continue
             feature = None
             flows = backward_flows(self.spynet, frames[shot.start : shot.stop])
             for i in reversed(shot):
                 like = frames[i].to(self.backward_fusion.weight.dtype)
-                before = warped_or_zeros(feature, flows.pop(), like, self.channels)
-                before = self._refilled(before, refills.get(i), self.backward_fusion)
-                feature = self._trunk(self.backward_trunk, frames[i], before)
+                warped = warped_or_zeros(feature, flows.pop(), like, self.channels)
+                warped = self._refilled(warped, refills.get(i), self.backward_fusion)
+                feature = self._trunk(self.backward_trunk, frames[i], warped)
                 if i < span.output.stop:
                     features[i] = feature
         return features
 
     def _refilled(self, feature: Tensor, refill: Tensor | None, fusion: Conv) -> Tensor:
+        """The neighbour's feature, fused with the refill if the frame is a keyframe."""
         if refill is None:
             return feature
         out: Tensor = fusion(torch.cat((feature, refill), dim=1))
@@ -153,7 +160,7 @@ class IconVSR(Network):
 
 
 def _checked_stride(keyframe_stride: int) -> int:
-    """`keyframe_stride`, refused below 1."""
+    """`keyframe_stride` itself; below 1 it is refused."""
     if keyframe_stride < 1:
         raise ArgumentError(
             f"IconVSR: keyframe_stride must be at least 1, got {keyframe_stride}. Use 5, as the "

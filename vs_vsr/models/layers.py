@@ -1,4 +1,4 @@
-"""Convolutions and blocks that more than one network is made of."""
+"""Convolutions and blocks that several networks share."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -24,25 +24,25 @@ __all__ = [
 Activation = Literal["none", "relu", "leaky_relu"]
 
 _LEAKY_SLOPE = 0.1
-# Bytes of one full-size feature strip of the upsampler. On a CPU a strip and its convolution stay
-# in the last-level cache (docs/measurements.md); a GPU wants few, large kernels.
+# Bytes of one strip of full-size features in the upsampler. On a CPU a strip and its convolution
+# stay in the last-level cache (docs/measurements.md); a GPU wants few, large kernels.
 _STRIP_BYTES = {"cpu": 16 << 20}
 _STRIP_BYTES_DEFAULT = 512 << 20
 
 
 @cache
 def _fused_convolution() -> bool:
-    """Whether this torch has oneDNN's convolution with the activation or the sum inside."""
+    """Whether this torch has oneDNN's convolution fused with an activation or a sum."""
     return torch.backends.mkldnn.is_available() and hasattr(
         torch.ops.mkldnn, "_convolution_pointwise"
     )
 
 
 def _can_fuse(x: Tensor, weight: Tensor) -> bool:
-    # The fused operators have no derivative, nor float64.
-    records = torch.is_grad_enabled() and (weight.requires_grad or x.requires_grad)
-    known = x.device.type == "cpu" and x.dtype != torch.float64
-    return known and _fused_convolution() and not records
+    # The fused operators have no derivative and no float64.
+    differentiates = torch.is_grad_enabled() and (weight.requires_grad or x.requires_grad)
+    supported = x.device.type == "cpu" and x.dtype != torch.float64
+    return supported and _fused_convolution() and not differentiates
 
 
 def convolve(
@@ -54,15 +54,15 @@ def convolve(
     padding: tuple[int, int] | None = None,
     stride: int = 1,
 ) -> Tensor:
-    """Convolve and apply the activation in the same pass where that can be had.
+    """Convolve and apply the activation, in one pass over memory where torch can.
 
     Args:
         x: Features, (B, C, H, W); channels_last is the fast layout.
         weight: (D, C, k, k).
         bias: (D,).
         activation: What follows the convolution; the leaky slope is 0.1.
-        padding: Zeros added at top and bottom, left and right; by default the size stays.
-        stride: Every how many pixels there is an output, both ways.
+        padding: Zeros added above and below, left and right; by default the size stays.
+        stride: Pixels from one output to the next, both ways.
 
     Returns:
         (B, D, H, W) for the default padding and stride, in the dtype of `x`.
@@ -76,6 +76,7 @@ def convolve(
         )
         return fused
     y = F.conv2d(x, weight, bias, stride, padding)
+    # In place where autograd does not need y: that saves a buffer.
     if activation == "relu":
         return y.relu_() if not y.requires_grad else y.relu()
     if activation == "leaky_relu":
@@ -84,7 +85,7 @@ def convolve(
 
 
 def _convolve_add(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Add a 3x3 convolution of `x` to `total`; `total` is overwritten where that saves a pass."""
+    """Add a 3x3 convolution of `x` to `total`, which is overwritten where that saves a pass."""
     if _can_fuse(x, weight):
         added: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
             total, x, weight, bias, [1, 1], [1, 1], [1, 1], 1, "add", 1.0, None, [], None
@@ -94,7 +95,7 @@ def _convolve_add(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None)
 
 
 class Conv(nn.Conv2d):
-    """A convolution that keeps the size but for its stride, and the activation after it."""
+    """A convolution and the activation after it; only its stride changes the size."""
 
     def __init__(
         self,
@@ -116,12 +117,12 @@ class Conv(nn.Conv2d):
 
 
 def concat(features: Sequence[Tensor]) -> Tensor:
-    """Features of the same size, each (B, C, H, W), one after another: (B, sum of C, H, W)."""
+    """Features of one size, each (B, C, H, W), joined along the channels: (B, sum of C, H, W)."""
     return torch.cat(list(features), dim=1).contiguous(memory_format=torch.channels_last)
 
 
 def upsampled(x: Tensor, scale: int = 2) -> Tensor:
-    """(B, C, H, W) bilinearly at `scale` times the size, corners not aligned."""
+    """`x`, (B, C, H, W), resized bilinearly to `scale` times its size, corners not aligned."""
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
@@ -141,12 +142,12 @@ class ResidualBlock(nn.Module):
 
 
 class InputConvBlocks(nn.Module):
-    """A 3x3 convolution with leaky ReLU, then residual blocks: the trunk of every BasicVSR kind."""
+    """A 3x3 convolution with leaky ReLU, then residual blocks: the trunk of every BasicVSR."""
 
     def __init__(self, in_channels: int, channels: int, blocks: int) -> None:
         """Make a trunk of `blocks` residual blocks after a convolution to `channels`."""
         super().__init__()
-        # The activation holds index 1, so that the names are those of the released files.
+        # The activation takes index 1, so that tensors have the names of the released files.
         self.main = nn.Sequential(
             nn.Conv2d(in_channels, channels, 3, padding=1),
             nn.LeakyReLU(_LEAKY_SLOPE),
@@ -164,13 +165,13 @@ class InputConvBlocks(nn.Module):
 class _ShuffleConv(nn.Conv2d):
     """A 3x3 convolution, leaky ReLU and a pixel shuffle by 2, without padding above and below.
 
-    In files the outputs are in the order (c, i, j) of torch's shuffle. Here they are (i, j, c): in
-    channels_last the shuffle is then a move of whole rows of (j, c). Weights are put in this order
-    once, when they are loaded.
+    In files, the output channels are in the order (c, i, j) of torch's shuffle. Here the order is
+    (i, j, c): in channels_last the shuffle then moves whole rows of (j, c). The weights are put in
+    this order once, when they are loaded.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
-        """Make a convolution to `channels` features, a quarter of which each output pixel has."""
+        """Make a convolution to `channels` features; each output pixel gets a quarter of them."""
         super().__init__(in_channels, channels, 3, padding=(0, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,6 +185,7 @@ class _ShuffleConv(nn.Conv2d):
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
+        # Back to the order of files.
         for key in (prefix + "weight", prefix + "bias"):
             by_position = destination[key].unflatten(0, (4, -1))
             destination[key] = by_position.transpose(0, 1).flatten(0, 1)
@@ -193,17 +195,17 @@ class _ShuffleConv(nn.Conv2d):
     ) -> None:
         for key in (prefix + "weight", prefix + "bias"):
             value = state_dict.get(key)
-            # What has another shape is reported by torch.
+            # A tensor of another shape is reported by torch.
             if value is not None and value.shape[:1] == (self.out_channels,):
                 state_dict[key] = value.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 class Upsampler(nn.Module):
-    """Features to a picture four times as large: two pixel shuffles and two convolutions.
+    """Turns features into a picture four times as large: two pixel shuffles, two convolutions.
 
-    It works in horizontal strips, so that the full-size features (16 times the input's pixels, 64
-    channels) never exist as a whole. A strip reads two more rows of features on either side; rows
+    It works in horizontal strips, so the full-size features (16 times the input's pixels, 64
+    channels) never exist as a whole. A strip reads two more rows of features on either side. Rows
     outside the picture are zeros at every convolution, so strips change no value.
     """
 
@@ -220,13 +222,14 @@ class Upsampler(nn.Module):
 
         Args:
             features: (B, C, H, W).
-            base: What the network's picture is added to, (B, 3, 4*H, 4*W).
-            out: The planes R, G, B that are written, each (B, 4*H, 4*W), or less: then what lies
-                beyond their right and bottom is left out.
+            base: The picture to which the network's result is added, (B, 3, 4*H, 4*W).
+            out: The planes R, G, B to write, each (B, 4*H, 4*W). If they are smaller, what lies
+                beyond their right and bottom edges is left out.
         """
         height, width = features.shape[-2:]
         budget = _STRIP_BYTES.get(features.device.type, _STRIP_BYTES_DEFAULT)
         row_bytes = 16 * width * 64 * features.element_size() * features.shape[0]
+        # A strip reads four rows beside those it makes, so it should make at least as many.
         rows = max(4, min(height, budget // row_bytes))
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
@@ -247,7 +250,7 @@ class Upsampler(nn.Module):
 
 
 def _rows(x: Tensor, first: int, last: int) -> Tensor:
-    """Rows first..last of `x`, zeros for those outside it."""
+    """Rows first to last (half open) of `x`; zeros for those outside it."""
     height = x.shape[-2]
     inside = x[..., max(first, 0) : min(last, height), :]
     above, below = max(-first, 0), max(last - height, 0)
@@ -258,7 +261,7 @@ def _rows(x: Tensor, first: int, last: int) -> Tensor:
 
 
 def _blank_outside(x: Tensor, first: int, height: int) -> None:
-    """Zero the rows of `x` that lie outside the picture; row 0 of `x` is row `first` of it."""
+    """Zero the rows of `x` outside the picture; row 0 of `x` is row `first` of the picture."""
     if first < 0:
         x[..., :-first, :] = 0
     if first + x.shape[-2] > height:

@@ -1,4 +1,4 @@
-"""RealBasicVSR: frames cleaned before they are upscaled by BasicVSR (arXiv:2111.12704)."""
+"""RealBasicVSR: frames are cleaned, then upscaled by BasicVSR (arXiv:2111.12704)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from vs_vsr.models.stream import Network, Planes, Span, check_clip, run_clip
 __all__ = ["CleanState", "RealBasicVSR"]
 
 _MOST_PASSES = 3
-# The threshold of every published configuration: residuals never reach it.
+# The threshold of every published configuration. Residuals never reach it.
 _ALWAYS_ONE_PASS = 255.0
 
 
@@ -26,7 +26,7 @@ class CleanState:
 
     forward: ForwardState | None
     cleaned: dict[int, Tensor] = field(default_factory=dict)
-    """Frames beyond the span that are cleaned already, by number: they only save work."""
+    """Frames after the output ones that are cleaned already, by number; they only save work."""
 
 
 class RealBasicVSR(Network):
@@ -45,7 +45,7 @@ class RealBasicVSR(Network):
         """Make the network.
 
         Args:
-            channels: Features a frame.
+            channels: Features per frame.
             blocks: Residual blocks of each branch.
             cleaning_blocks: Residual blocks of the cleaning module.
             refine_threshold: As for `forward`.
@@ -77,8 +77,8 @@ class RealBasicVSR(Network):
             frames: (B, T, 3, H, W), RGB, [0, 1], float32.
             refine_threshold: The frames are cleaned again, up to three times in all, until a pass
                 changes them by less than this on average over the clip, in units of 1/255. None
-                takes the network's own; 255, its default, is one pass in practice; the paper's
-                dynamic refinement is 5.
+                takes the network's own. Its default, 255, is one pass in practice; 5 turns on the
+                paper's dynamic refinement.
 
         Returns:
             (B, T, 3, 4*H, 4*W), float32, not clamped.
@@ -100,26 +100,27 @@ class RealBasicVSR(Network):
     ) -> CleanState:
         """As `Stream.step`.
 
-        The number of cleaning passes is found from the span's output frames, as nobody has the
-        whole clip here. It is one for thresholds of 255 and more.
+        The number of cleaning passes is found from the span's output frames, as the whole clip is
+        not known here. It is one for thresholds of 255 and more.
         """
-        once = self.refine_threshold >= _ALWAYS_ONE_PASS
+        one_pass = self.refine_threshold >= _ALWAYS_ONE_PASS
         known = {} if state is None else state.cleaned
         output = [frames[i] for i in span.output]
-        passes = 1 if once else self._clean_until(output, self.refine_threshold)[1]
+        passes = 1 if one_pass else self._clean_until(output, self.refine_threshold)[1]
         cleaned = []
         for number, frame in enumerate(frames, span.first):
             cleaned.append(known[number] if number in known else self._clean(frame, passes))
         forward = None if state is None else state.forward
         forward = self.basicvsr.step(cleaned, span, forward, out)
-        # The frames of the next span may want another number of passes.
-        ahead = range(span.output.stop if once else span.count, span.count)
+        # The next span may take another number of passes: then nothing cleaned here serves it.
+        ahead = range(span.output.stop if one_pass else span.count, span.count)
         return CleanState(forward, {span.first + i: cleaned[i] for i in ahead})
 
     def _clean_until(self, frames: Sequence[Tensor], threshold: float) -> tuple[list[Tensor], int]:
-        """Clean frames as often as the threshold asks, and say how often that was."""
+        """Clean frames as often as the threshold asks; return them and the number of passes."""
         cleaned = list(frames)
         passes = 0
+        # One pass at least, and another while the last one changed the frames enough.
         change = threshold
         while passes < _MOST_PASSES and (not passes or change >= threshold):
             total = 0.0
@@ -136,7 +137,7 @@ class RealBasicVSR(Network):
         return frame
 
     def _residual(self, frame: Tensor) -> Tensor:
-        """What one pass adds to a frame, float32."""
+        """What one cleaning pass adds to a frame, float32."""
         dtype = self.basicvsr.fusion.weight.dtype
         y: Tensor = self.image_cleaning(frame.to(dtype, memory_format=torch.channels_last))
         return y.float()

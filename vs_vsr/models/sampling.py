@@ -1,4 +1,4 @@
-"""Reading pictures and features at moved positions."""
+"""Reading frames and features at displaced positions."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ __all__ = ["flow_warp", "nearest4_warp", "position_dtype"]
 
 
 def position_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What flows and positions are kept in beside values of `dtype`: at least float32.
+    """The dtype of flows and positions for values of `dtype`: at least float32.
 
     In half precision they would be off by pixels in a large frame.
     """
@@ -28,7 +28,7 @@ def flow_warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = 
     Returns:
         (B, C, H, W), with the dtype and device of `x`, channels_last.
 
-    Source: BasicVSR, arXiv:2012.02181; as grid_sample with align_corners=True.
+    Source: BasicVSR, arXiv:2012.02181, W in eq. 2; as grid_sample with align_corners=True.
     """
     height, width = x.shape[-2:]
     flow = flow.to(position_dtype(flow.dtype))
@@ -39,8 +39,9 @@ def flow_warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = 
 
 
 def _warp_grid(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tensor:
-    """Warp by grid_sample, which takes the positions only in the dtype of `x`."""
+    """Warp by grid_sample, which takes values and positions of one dtype only."""
     height, width = x.shape[-2:]
+    # A side of one pixel has no length to divide by.
     grid = torch.stack(
         (2 * column / max(width - 1, 1) - 1, 2 * row / max(height - 1, 1) - 1), dim=-1
     )
@@ -52,14 +53,14 @@ def _warp_grid(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tenso
 def _warp_rows(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tensor:
     """Warp on a CPU: each output pixel is a weighted sum of four pixels of a table (B*H*W, C).
 
-    That is what embedding_bag computes, and it reads and writes channels_last: 2.9 ms in all where
-    grid_sample with its changes of layout took 16 (64 channels of bfloat16, 320x180).
+    embedding_bag computes exactly that, and it reads and writes channels_last: 2.9 ms in all, where
+    grid_sample with its changes of layout took 16 ms (64 channels of bfloat16, 320x180).
     """
     b, c, height, width = x.shape
     if border:
         row = row.clamp(0, height - 1)
         column = column.clamp(0, width - 1)
-    # A wild flow must not overflow the index; two pixels outside is as empty as a million.
+    # Clamped, as a wild flow must not overflow the index: two pixels outside already reads zeros.
     row0 = row.clamp(-2, height + 1).floor()
     column0 = column.clamp(-2, width + 1).floor()
     down, right = (row - row0).clamp(0, 1), (column - column0).clamp(0, 1)
@@ -67,6 +68,7 @@ def _warp_rows(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tenso
     columns = torch.stack((column0, column0 + 1), dim=-1)
     row_weights = torch.stack((1 - down, down), dim=-1)
     column_weights = torch.stack((1 - right, right), dim=-1)
+    # Pixels outside get no weight; after that their index only has to be valid.
     row_weights *= (rows >= 0) & (rows < height)
     column_weights *= (columns >= 0) & (columns < width)
     rows = rows.clamp_(0, height - 1).int()
@@ -85,18 +87,18 @@ def _warp_rows(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tenso
 
 
 def nearest4_warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Read `x` at the four pixels around where `flow` points, unweighted.
+    """Read `x` at the four pixels around where `flow` points, without weights.
 
     This is not continuous: a position that is a rounding error away from a whole number reads other
-    pixels. So positions are float64, and as exact as the flow.
+    pixels. So positions are float64, which makes them as exact as the flow.
 
     Args:
         x: Frames, (B, C, H, W), floating point.
         flow: Displacement in pixels of `x`, (B, 2, H, W); channel 0 is dx (right), 1 is dy (down).
 
     Returns:
-        (B, 4*C, H, W), with the dtype and device of `x`, channels_last: the pixels left above, left
-        below, right above and right below, zeros for those outside `x`.
+        (B, 4*C, H, W), with the dtype and device of `x`, channels_last: the pixels above left,
+        below left, above right and below right, in this order; zeros for those outside `x`.
 
     Source: VRT, arXiv:2201.12288.
     """
@@ -109,8 +111,8 @@ def nearest4_warp(x: Tensor, flow: Tensor) -> Tensor:
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     index = rows.clamp(0, height - 1).long() * width + columns.clamp(0, width - 1).long()
     if b > 1:
-        pictures = torch.arange(b, device=x.device)
-        index += height * width * pictures[:, None, None, None, None]
+        batch = torch.arange(b, device=x.device)
+        index += height * width * batch[:, None, None, None, None]
     pixels = x.permute(0, 2, 3, 1).reshape(-1, c)
     y = pixels[index.flatten()] * inside.view(-1, 1)  # (B*H*W*4, C)
     return y.view(b, height, width, 4 * c).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""SPyNet: optical flow by a spatial pyramid (arXiv:1611.00850), as the VSR networks carry it."""
+"""SPyNet: optical flow by a spatial pyramid (arXiv:1611.00850), as the networks use it."""
 
 from itertools import pairwise
 
@@ -12,14 +12,18 @@ from vs_vsr.models.sampling import flow_warp, position_dtype
 __all__ = ["SPyNet"]
 
 _LEVELS = 6
+# Channels before and after each of the five convolutions of a level.
 _WIDTHS = (8, 32, 64, 32, 16, 2)
-# Pairs of one call are computed together up to so many pixels: the small levels gain from company,
-# the large ones only lose their place in the cache.
+# Pairs of one call are computed together up to this many pixels: small levels are faster together,
+# large ones would only push each other out of the cache.
 _GROUP_PIXELS = 1 << 18
 
 
 class _Level(nn.Module):
-    """Five 7x7 convolutions: what is left of the flow at one level of the pyramid."""
+    """Five 7x7 convolutions: what one level of the pyramid adds to the flow.
+
+    Source: arXiv:1611.00850, section "Training and Network Architecture".
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +33,7 @@ class _Level(nn.Module):
         self.basic_module = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn [reference 3, warped supporting 3, flow 2] into a flow to add."""
+        """Turn (B, 8, h, w), of reference, warped supporting and flow, into (B, 2, h, w) to add."""
         convs = [layer for layer in self.basic_module if isinstance(layer, nn.Conv2d)]
         for conv in convs[:-1]:
             x = convolve(x, conv.weight, conv.bias, "relu")
@@ -39,7 +43,7 @@ class _Level(nn.Module):
 class SPyNet(nn.Module):
     """Flow from each reference frame to its supporting frame.
 
-    The flow itself, its upsampling and the warps are float32 at least, whatever the weights are:
+    The flow itself, its upsampling and the warps are at least float32, whatever the weights are:
     bfloat16 has three digits, and flows are added up over six levels.
     """
 
@@ -47,7 +51,7 @@ class SPyNet(nn.Module):
     std: Tensor
 
     def __init__(self) -> None:
-        """Make the six levels; `mean` and `std` are ImageNet's until a file brings its own."""
+        """Make the six levels; `mean` and `std` are ImageNet's until a file brings others."""
         super().__init__()
         self.basic_module = nn.ModuleList(_Level() for _ in range(_LEVELS))
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).view(1, 3, 1, 1))
@@ -61,13 +65,13 @@ class SPyNet(nn.Module):
             supporting: The same shape; B may be 0.
 
         Returns:
-            (B, 2, H, W), float32 or the weights' float64, in pixels: dx, dy. Warping `supporting`
-            by it aligns it.
+            (B, 2, H, W), dx and dy in pixels; float32, or float64 if the weights are. Warping
+            `supporting` by it aligns it with `reference`.
         """
         return self.scales(reference, supporting, 1)[0]
 
     def scales(self, reference: Tensor, supporting: Tensor, count: int) -> list[Tensor]:
-        """Find the flow at the full size, half of it, a quarter and so on.
+        """Find the flow at the full size, at half of it, at a quarter and so on.
 
         Args:
             reference: (B, 3, H, W), RGB, [0, 1], float32.
@@ -75,24 +79,27 @@ class SPyNet(nn.Module):
             count: How many sizes, 1 to 6.
 
         Returns:
-            For size k (B, 2, H >> k, W >> k), likewise, in pixels of that size.
+            For each size k the flow, (B, 2, H >> k, W >> k), in pixels of that size; its dtype is
+            as for `forward`.
         """
         b, _, height, width = reference.shape
-        # The sizes every level divides evenly.
+        # Six levels halve the size five times, so it is made a multiple of 32.
         h32, w32 = -(-height // 32) * 32, -(-width // 32) * 32
         sizes = [(height >> k, width >> k) for k in range(count)]
         if not b:
             return [reference.new_zeros(0, 2, *size) for size in sizes]
         group = max(1, _GROUP_PIXELS // (h32 * w32))
         if self._dtype == torch.float64:
-            # A CPU unfolds the whole batch in memory, 25 KB a pixel.
+            # In float64 a CPU unfolds the whole batch in memory, 25 KB per pixel.
             group = 1
+        # Levels come the coarsest first; the last `count` of them, reversed, are the sizes wanted.
         groups = [
             self._flows(*(self._normalised(x, (h32, w32)) for x in pair))[: -count - 1 : -1]
             for pair in zip(reference.split(group), supporting.split(group), strict=True)
         ]
         flows = [torch.cat(level) for level in zip(*groups, strict=True)]
         for k, (h, w) in enumerate(sizes):
+            # Back to the frame's size, and to its pixels.
             if (h, w) != (h32 >> k, w32 >> k):
                 flow = F.interpolate(flows[k], (h, w), mode="bilinear", align_corners=False)
                 factors = flow.new_tensor((w / (w32 >> k), h / (h32 >> k)))
@@ -106,7 +113,10 @@ class SPyNet(nn.Module):
         return (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
 
     def _flows(self, reference: Tensor, supporting: Tensor) -> list[Tensor]:
-        """The flow of each level of the pyramid, the coarsest first."""
+        """The flow at each level of the pyramid, the coarsest first.
+
+        Source: arXiv:1611.00850, section "Inference".
+        """
         pyramid = [(reference, supporting)]
         for _ in range(_LEVELS - 1):
             reference, supporting = (F.avg_pool2d(x, 2, 2) for x in pyramid[-1])

@@ -1,8 +1,8 @@
-"""What a network is to those who run it: a stream of spans of a clip, one after another.
+"""How a network is run: over a clip span by span, one after another.
 
 A whole clip is one span. Networks are for inference: they have no gradients, reuse memory while
-they compute, and are not made for torch.export or ONNX. Pictures come out as they are computed, a
-little outside [0, 1] too.
+they compute, and are not made for torch.export or ONNX. Pictures are not clamped, so they may lie a
+little outside [0, 1].
 """
 
 from collections.abc import Collection, Sequence
@@ -26,9 +26,9 @@ __all__ = [
 ]
 
 Planes = Sequence[Tensor]
-"""Where one output picture goes: R, G and B, each (B, s*H, s*W), any strides."""
+"""Where one picture is written: its planes R, G and B, each (B, s*H, s*W), with any strides."""
 
-# Frames of [0, 255] exceed it with their first bright pixel; overshoot of a resize does not.
+# A frame in [0, 255] exceeds this unless it is black; the overshoot of a resize does not.
 _MOST = 2.0
 
 
@@ -45,11 +45,11 @@ class Span:
     output: range
     """Positions of the frames whose pictures are wanted."""
     active: range
-    """Positions that recurrent branches run over; windows only look at the others."""
+    """Positions that recurrent branches run over; only windows look at the others."""
     first: int = 0
-    """Number of the first frame in the clip."""
+    """Number of its first frame in the clip."""
     cuts: Collection[int] = field(default_factory=frozenset)
-    """Every t where a shot begins; `count` too where one ends after the last frame."""
+    """Every t where a shot begins; `count` too where a shot ends after the last frame."""
 
     @classmethod
     def whole(cls, count: int) -> "Span":
@@ -62,24 +62,29 @@ class Span:
 
 
 def shots(positions: range, cuts: Collection[int]) -> list[range]:
-    """Split a run of positions at the cuts; none of the parts is empty."""
+    """Split a run of positions at the cuts; no part is empty."""
     first, last = positions.start, positions.stop
     borders = [first, *sorted(cut for cut in set(cuts) if first < cut < last), last]
     return [range(i, j) for i, j in pairwise(borders) if i < j]
 
 
 def reflected(position: int, shot: range, radius: int, centre: int | None = None) -> int:
-    """Where a window that mirrors about itself finds a frame beyond the ends of the shot.
+    """The frame that a window reads for a position beyond the ends of its shot.
 
-    The frame k before the first is the one k behind the window of radius `radius` around `centre`,
-    and likewise at the end: of frames 0, 1, 2, ... the window of radius 2 around 1 is 4 0 1 2 3.
+    The window mirrors about itself (EDVR's "reflection_circle"). The frame k before the shot's
+    first one is the k-th frame after the window of radius `radius` around `centre`, and likewise at
+    the end: of frames 0, 1, 2, ... the window of radius 2 around 1 is 4 0 1 2 3.
 
     Args:
-        position: Any.
-        shot: The frames there are; in one too short for the rule its farthest frame is taken.
-        radius: Of the window.
-        centre: Of the window; by default the shot's first, or last, frame, whose window then gives
-            all others what lies beyond (IconVSR's clip, padded once).
+        position: Any position.
+        shot: Positions of the shot's frames. If it is too short for the rule, its farthest frame is
+            taken.
+        radius: Radius of the window.
+        centre: Centre of the window. By default the shot's first or last frame: then all windows
+            get the same frames beyond an end, as in IconVSR, which pads its clip once.
+
+    Returns:
+        A position within the shot; `position` itself if it is one.
     """
     if position < shot.start:
         centre = shot.start if centre is None else centre
@@ -92,11 +97,11 @@ def reflected(position: int, shot: range, radius: int, centre: int | None = None
 
 
 class Stream(Protocol):
-    """What runs over a clip span by span: a network, or one with a plan of its windows."""
+    """What runs over a clip span by span: a network, or a network with a plan of its windows."""
 
     @property
     def scale(self) -> int:
-        """How many times as large its pictures are."""
+        """By what factor its pictures are larger than the frames, each way: 4, or 1."""
 
     @property
     def frames_per_input(self) -> int:
@@ -108,27 +113,27 @@ class Stream(Protocol):
         """Do the next span: carry the state over it, and make its pictures.
 
         Args:
-            frames: Those of the span, each (B, 3, H, W), RGB, [0, 1], float32.
-            span: Which frames they are.
+            frames: The frames of the span, each (B, 3, H, W), RGB, [0, 1], float32.
+            span: Which frames these are.
             state: What the step before returned; None starts cold.
-            out: Where the pictures of its output frames go, `frames_per_input` for each; None
-                makes none.
+            out: Where the pictures of the output frames go, `frames_per_input` for each; None
+                makes no pictures.
 
         Returns:
-            The state after its output frames, to the same bits with pictures and without.
+            The state after the output frames. Its bits are the same with pictures and without.
         """
 
 
 class Network(nn.Module):
-    """A network of clips, for inference: pictures from frames, not clamped, without gradients."""
+    """A network for clips, for inference: pictures from frames, not clamped, without gradients."""
 
     scale: int
-    """How many times as large its pictures are."""
+    """By what factor its pictures are larger than the frames, each way: 4, or 1."""
     frames_per_input: int = 1
-    """How many pictures it makes for each frame: 2 where it interpolates."""
+    """How many pictures it makes for each frame: 2 if it interpolates."""
 
     if TYPE_CHECKING:
-        # For type checkers alone, as nn.Module takes and gives anything.
+        # For type checkers only: the `__call__` of nn.Module takes and returns Any.
         def __call__(self, frames: Tensor) -> Tensor:
             """As `forward`."""
 
@@ -142,7 +147,7 @@ class Network(nn.Module):
             (B, T, 3, s*H, s*W), float32, not clamped; s is `scale`.
 
         Raises:
-            ShapeError: `frames` has another shape, or other values.
+            ShapeError: `frames` has another shape or other values.
         """
         check_clip(self, frames)
         return run_clip(self, frames)
@@ -168,18 +173,18 @@ class Network(nn.Module):
         """Make the pictures of the next chunk of a clip.
 
         Args:
-            frames: The chunk, and the frames around it as named below, (B, N, 3, H, W), RGB,
-                [0, 1], float32.
+            frames: The chunk with the frames around it that the arguments below name,
+                (B, N, 3, H, W), RGB, [0, 1], float32.
             state: What the call for the chunk before returned; None starts cold.
             lookahead: Number of frames after the chunk that only the backward pass sees.
             preroll: Number of frames before the chunk that warm its state up.
-            context: Number of frames before and after all these, which windows only look at.
-            first: Number of the first of `frames` in the clip. Keyframes are placed by it, and
-                what a state keeps for single frames is found by it.
-            cuts: Every t where a shot begins with frame t of these; N too where the clip, or a
-                shot, ends after the last. The start of a clip (`first` 0, no state) is one without
+            context: Number of frames before and after all these, which only windows look at.
+            first: Number of the first of `frames` in the clip. It places keyframes, and finds what
+                a state keeps for single frames.
+            cuts: Every t where a shot begins with frame t of these; N too where the clip or a shot
+                ends after the last one. The start of a clip (`first` 0, no state) is a cut without
                 being named.
-            options: What the `step` of this network takes beside these.
+            options: Other arguments that the `step` of this network takes.
 
         Returns:
             The pictures of the chunk, (B, f*T, 3, s*H, s*W), float32, not clamped, where s is
@@ -199,6 +204,7 @@ class Network(nn.Module):
                 f"{count - (output.stop - output.start)} frames before and after the chunk, got "
                 f"{tuple(frames.shape)}. Give the chunk's frames too."
             )
+        # With a state the clip goes on, even if the caller does not number its frames.
         starts = {0} if first == 0 and state is None else set()
         span = Span(count, output, active, first, starts | set(cuts))
         return _run(self, frames, span, state, **options)
@@ -207,8 +213,8 @@ class Network(nn.Module):
 def check_clip(network: object, frames: object) -> None:
     """Refuse what is not a clip: (B, T, 3, H, W) with at least one frame, float32 in [0, 1].
 
-    Values a little outside are taken, as a resize leaves them. The greatest one is asked for: one
-    pass over the input, nothing beside the network.
+    Values a little outside pass, as a resize leaves them. Looking for the greatest value is one
+    pass over the input, which costs next to nothing beside the network.
 
     Raises:
         ShapeError: `frames` is something else.
@@ -229,6 +235,7 @@ def check_clip(network: object, frames: object) -> None:
             f"{name}: frames must be float32 in [0, 1], got {frames.dtype}. Divide by 255 (for 8 "
             "bits): frames.float() / 255."
         )
+    # A meta tensor has no values to look at.
     most = 0.0 if frames.is_meta else float(frames.amax())
     if most > _MOST:
         raise ShapeError(
@@ -238,14 +245,14 @@ def check_clip(network: object, frames: object) -> None:
 
 
 def run_clip(network: Stream, frames: Tensor) -> Tensor:
-    """All pictures of a clip, (B, T, 3, s*H, s*W), from its frames, (B, T, 3, H, W)."""
+    """Make all pictures of a clip, (B, f*T, 3, s*H, s*W), from its frames, (B, T, 3, H, W)."""
     return _run(network, frames, Span.whole(frames.shape[1]), None)[0]
 
 
 def _run(
     network: Stream, frames: Tensor, span: Span, state: Any, **options: Any
 ) -> tuple[Tensor, Any]:
-    """One step over stacked frames, with its pictures stacked."""
+    """Do one step over stacked frames, and stack its pictures."""
     b, _, _, h, w = frames.shape
     count = network.frames_per_input * len(span.output)
     out = frames.new_empty(b, count, 3, network.scale * h, network.scale * w)

@@ -30,8 +30,10 @@ __all__ = ["VRT"]
 
 # How much smaller than the frames the features of stages 1 to 7 are, as powers of 2.
 _REDUCTIONS = (0, 1, 2, 3, 2, 1, 0)
+# Flows are needed at each of these sizes: full, a half, a quarter, an eighth.
 _SCALES = 4
 _TAIL_WIDTH = 64
+# Most full-size pixels that the alignment may move away from the flow.
 _MAX_RESIDUE_MAGNITUDE = 10.0
 
 # Flows of one direction: [reduction][distance - 1] is (B, T - distance, 2, h, w), float32.
@@ -39,10 +41,10 @@ _Flows = list[list[Tensor]]
 
 
 class VRT(Network):
-    """Super-resolution by 4, restoration at the same size, or a new frame between others.
+    """Super-resolution by 4, restoration at the same size, or a new picture between frames.
 
-    Every frame sees the whole clip that is given at once; `tiled` and `in_space` cut what is larger
-    than memory as the published figures were made.
+    Every frame sees the whole clip that is passed at once. `tiled` and `in_space` cut what is too
+    large for memory, in the way the published figures were made.
     """
 
     def __init__(
@@ -65,14 +67,14 @@ class VRT(Network):
             upscale: 4, or 1 for restoration and interpolation.
             window: Frames, rows and columns of a window of attention.
             depths: Blocks of stages 1 to 7, then of each group of stage 8.
-            widths: Features a pixel, likewise.
+            widths: Features per pixel, likewise.
             heads: Heads of the attention, likewise.
-            independent: Which of them look at one frame at a time.
-            pa_frames: Neighbours each frame is joined by, both sides together: 2, 4 or 6; or 0 for
-                interpolation.
+            independent: Indices, in these lists, of the groups that look at one frame at a time.
+            pa_frames: Neighbours that each frame is joined with, both sides together: 2, 4 or 6;
+                or 0 for interpolation.
             groups: Deformable groups of the alignment.
             denoising: Whether the noise level is an input.
-            frames: How many frames one interpolation takes.
+            frames: How many frames an interpolation takes.
         """
         super().__init__()
         self.scale = upscale
@@ -82,14 +84,19 @@ class VRT(Network):
         self.frames = frames
         self.reach = pa_frames // 2
         self.window = window
+        # RGB, and four pixels of RGB from each of the two neighbours (see `_joined`).
         channels = 27 + denoising if pa_frames else 3
         self.conv_first = _FrameConv(channels, widths[0])
         if pa_frames:
             self.spynet = SPyNet()
         for i, reduction in enumerate(_REDUCTIONS):
-            before = _REDUCTIONS[max(i - 1, 0)]
+            previous = _REDUCTIONS[max(i - 1, 0)]
             stage = Stage(
-                (widths[max(i - 1, 0)], widths[i]), depths[i], heads[i], window, reduction - before
+                (widths[max(i - 1, 0)], widths[i]),
+                depths[i],
+                heads[i],
+                window,
+                reduction - previous,
             )
             if pa_frames:
                 stage.add_warping(self.reach, groups, _MAX_RESIDUE_MAGNITUDE / 2**reduction)
@@ -110,14 +117,15 @@ class VRT(Network):
             return
         if self.scale > 1:
             self.conv_before_upsample = nn.Sequential(_FrameConv(width, _TAIL_WIDTH))
-            # What stands between holds indices, so that the names are those of the released files.
-            between = [nn.Identity() for _ in range(4)]
+            # Identities take the indices of the layers between, so that tensors have the names of
+            # the released files.
+            identities = [nn.Identity() for _ in range(4)]
             upsampling = [_FrameConv(_TAIL_WIDTH, 4 * _TAIL_WIDTH, "leaky_relu") for _ in range(2)]
             self.upsample = nn.Sequential(
                 upsampling[0],
-                *between,
+                *identities,
                 upsampling[1],
-                *between,
+                *identities,
                 _FrameConv(_TAIL_WIDTH, _TAIL_WIDTH),
             )
             width = _TAIL_WIDTH
@@ -132,22 +140,23 @@ class VRT(Network):
         """Restore a whole clip.
 
         Args:
-            frames: (B, T, 3, H, W), RGB, [0, 1], float32, any size: inside, height and width are
-                mirrored, the last row and column repeated, to multiples of 8 that are at least 8
-                windows (64), and a clip shorter than `pa_frames`/2 + 1 repeats its last frame. An
+            frames: (B, T, 3, H, W), RGB, [0, 1], float32, any size. Inside, height and width are
+                mirrored, repeating the last row and column, to multiples of 8 that are at least 8
+                windows (64); a clip shorter than `pa_frames`/2 + 1 repeats its last frame. An
                 interpolating network takes exactly `frames` frames.
             sigma: Noise level in units of 1/255, for a denoising network.
 
         Returns:
             (B, T, 3, s*H, s*W), float32, not clamped; s is `scale`. An interpolating network gives
-            one frame, (B, 1, 3, H, W): that in the middle of those given.
+            one picture, (B, 1, 3, H, W): the one in the middle of the frames.
 
         Raises:
             ShapeError: `frames` has another shape.
-            ArgumentError: `sigma` is missing, out of its range or not for this network.
+            ArgumentError: `sigma` is missing, out of range or not for this network.
         """
         self._check(frames, sigma)
         count, _, height, width = frames.shape[1:]
+        # Flows to the farthest neighbours need that many frames.
         if count <= self.reach:
             missing = self.reach + 1 - count
             frames = torch.cat((frames, frames[:, -1:].expand(-1, missing, -1, -1, -1)), dim=1)
@@ -170,24 +179,24 @@ class VRT(Network):
         sigma: float | None = None,
         extend: bool = False,
     ) -> WindowSums | None:
-        """As `Stream.step`: pictures are averaged where windows of frames overlap.
+        """As `Stream.step`. Pictures are averaged where windows of frames overlap.
 
-        An interpolating network gives each frame, and a new one between it and the next, made of
-        two frames on either side; those at the ends of the shot are repeated. After the last frame
-        of a shot no other follows, and it is repeated.
+        An interpolating network gives each frame, and a new picture between it and the next, made
+        from two frames on either side. At the ends of a shot, the end frame is repeated. The last
+        frame of a shot has no next one, and is given twice.
 
         Args:
-            frames: Those of the span, each (B, 3, H, W), RGB, [0, 1], float32.
-            span: Which frames they are.
-            state: What windows before have made of frames of this span and later ones.
-            out: Where the pictures of its output frames go; None makes none.
-            windows: Positions of each window; by default one over all active frames. A cut makes
-                two of one.
+            frames: The frames of the span, each (B, 3, H, W), RGB, [0, 1], float32.
+            span: Which frames these are.
+            state: What earlier windows have made of frames of this span and later ones.
+            out: Where the pictures of the output frames go; None makes no pictures.
+            windows: Positions of each window; by default one window over all active frames. A cut
+                splits a window in two.
             tile: As for `in_space`.
             overlap: As for `in_space`.
             sigma: As for `forward`.
-            extend: Whether to mirror the end of a window so that it has a multiple of the
-                attention's frames, as the published test script does with a clip it takes at once.
+            extend: Whether to mirror the end of a window up to a multiple of the attention's
+                frames, as the published test script does with a clip that it takes at once.
 
         Returns:
             What the windows have made of frames after the output ones; None for interpolation.
@@ -226,9 +235,10 @@ class VRT(Network):
         tile: int,
         overlap: int,
     ) -> None:
-        for i, same, between in zip(span.output, out[::2], out[1::2], strict=bool(out)):
+        """Copy each output frame, and make the picture between it and the next frame."""
+        for i, copied, between in zip(span.output, out[::2], out[1::2], strict=bool(out)):
             shot = span.shot(i)
-            _copy(frames[i], same)
+            _copy(frames[i], copied)
             if i + 1 == shot.stop:
                 _copy(frames[i], between)
                 continue
@@ -244,14 +254,14 @@ class VRT(Network):
         overlap: tuple[int, int, int],
         sigma: float | None = None,
     ) -> Tensor:
-        """Restore a clip in tiles, with the numbers of the published test script.
+        """Restore a clip in tiles, with the same numbers as the published test script.
 
-        Clips that overlap in time are averaged. An interpolating network is not tiled in time.
+        Tiles that overlap in time are averaged. An interpolating network is not tiled in time.
 
         Args:
             frames: (B, T, 3, H, W), as in `forward`.
-            tile: Frames, and pixels both ways; the third entry is not used. 0 frames: the whole
-                clip, mirrored at its end to a multiple of the window. 0 pixels: whole frames.
+            tile: Frames, and pixels each way; the third entry is not used. 0 frames take the whole
+                clip, mirrored at its end to a multiple of the window. 0 pixels take whole frames.
             overlap: Frames and pixels that neighbouring tiles share, likewise.
             sigma: As in `forward`.
 
@@ -260,7 +270,7 @@ class VRT(Network):
 
         Raises:
             ShapeError: `frames` has another shape.
-            ArgumentError: A tile does not exceed its overlap, or as in `forward`.
+            ArgumentError: A tile is not larger than its overlap, or as in `forward`.
         """
         self._check(frames, sigma)
 
@@ -276,7 +286,7 @@ class VRT(Network):
     def in_space(
         self, frames: Tensor, *, tile: int, overlap: int, sigma: float | None = None
     ) -> Tensor:
-        """Restore a clip in tiles of its frames, all of the clip at once.
+        """Restore a clip in spatial tiles, each with all frames of the clip at once.
 
         Args:
             frames: (B, T, 3, H, W), as in `forward`.
@@ -289,7 +299,7 @@ class VRT(Network):
 
         Raises:
             ShapeError: `frames` has another shape.
-            ArgumentError: The tile does not exceed the overlap, or as in `forward`.
+            ArgumentError: The tile is not larger than the overlap, or as in `forward`.
         """
         self._check(frames, sigma)
         return vrt_tiles.in_space(
@@ -321,11 +331,11 @@ class VRT(Network):
 
     def _restored(self, frames: Tensor, sigma: float | None) -> Tensor:
         b, t, _, height, width = frames.shape
-        one, other = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
+        earlier, later = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
         spynet = self._exact_spynet()
         to_next, to_previous = (
             [flow.unflatten(0, (b, t - 1)) for flow in spynet.scales(*pair, _SCALES)]
-            for pair in ((one, other), (other, one))
+            for pair in ((earlier, later), (later, earlier))
         )
         x = self.conv_first.of_clip(self._joined(frames, to_next[0], to_previous[0], sigma))
         x = x + self._features(x, self._chains(to_next, 1), self._chains(to_previous, -1))
@@ -343,11 +353,12 @@ class VRT(Network):
         for conv in self.upsample:
             x = conv(x)
             if getattr(conv, "activation", "none") != "none":
-                # The shuffle comes before the activation in the paper's code: the same numbers.
+                # The authors' code shuffles before the activation; the numbers are the same.
                 x = F.pixel_shuffle(x, 2).contiguous(memory_format=torch.channels_last)
         return x
 
     def _interpolated(self, frames: Tensor) -> Tensor:
+        # The network takes frames without their mean colour, and the picture gets it back.
         mean = frames.mean((1, 3, 4), keepdim=True)
         x = self.conv_first.of_clip((frames - mean).to(self._dtype))
         x = x + self._features(x, [], [])
@@ -358,17 +369,17 @@ class VRT(Network):
         return out
 
     def _exact_spynet(self) -> SPyNet:
-        """What finds the flows: in float64 beside float32 features on a CPU.
+        """The network that finds the flows: in float64 beside float32 features on a CPU.
 
-        Frames are read at whole pixels, and a rounding error of the flow reads others: of float32
-        each machine its own. Float64 gives all of them the same pixels.
+        `nearest4_warp` reads frames at whole pixels, and a rounding error of the flow makes it read
+        others. In float32 these differ from machine to machine; float64 gives all the same pixels.
         """
         if self._dtype == torch.float32 and self.conv_first.weight.device.type == "cpu":
             return deepcopy(self.spynet).double()
         return self.spynet
 
     def _chains(self, flows: Sequence[Tensor], direction: Literal[1, -1]) -> _Flows:
-        """Flows at every distance, float32, from those to the next frames (1) or previous ones."""
+        """Flows at every distance, float32, from those to the next (1) or previous (-1) frames."""
         chains = [[flow.float()] for flow in flows]
         for distance in range(1, self.reach):
             for chain in chains:
@@ -381,7 +392,8 @@ class VRT(Network):
     def _joined(
         self, frames: Tensor, to_next: Tensor, to_previous: Tensor, sigma: float | None
     ) -> Tensor:
-        """Each frame, its neighbours moved to its places, and the noise level, (B, T, C, H, W)."""
+        """Each frame, its neighbours warped to it, and the noise level, (B, T, C, H, W)."""
+        # Channels: the frame 0 to 2, the next one 3 to 14, the previous one 15 to 26, the noise 27.
         b, t, _, height, width = frames.shape
         x = frames.new_zeros(b, t, self.conv_first.in_channels, height, width, dtype=self._dtype)
         x[:, :, :3] = frames
@@ -396,6 +408,8 @@ class VRT(Network):
 
     def _features(self, x: Tensor, to_next: _Flows, to_previous: _Flows) -> Tensor:
         """Stages 1 to 8 on (B, T, H, W, C)."""
+        # A stage changes the size before all else. So the inputs of stages 6, 7 and 8 have the
+        # sizes of the outputs of stages 3, 2 and 1, which are added to them.
         skipped: list[Tensor] = []
         for i, reduction in enumerate(_REDUCTIONS):
             stage = self.get_submodule(f"stage{i + 1}")
@@ -413,7 +427,7 @@ class VRT(Network):
 
 
 class _FrameConv(Conv):
-    """A 3x3 convolution of every frame; files keep its weight as one of a clip, (D, C, 1, 3, 3)."""
+    """A 3x3 convolution of each frame; files keep its weight as one of a clip, (D, C, 1, 3, 3)."""
 
     def __init__(self, in_channels: int, channels: int, activation: Activation = "none") -> None:
         super().__init__(in_channels, channels, 3, activation)
@@ -440,7 +454,7 @@ class _FrameConv(Conv):
 
 
 def _chained(far: Tensor, onward: Tensor) -> Tensor:
-    """The flow along `far` and from there along `onward`, each (B, t, 2, h, w)."""
+    """The flow along `far`, and from there on along `onward`, each (B, t, 2, h, w)."""
     warped = flow_warp(onward.flatten(0, 1), far.flatten(0, 1))
     return far + torch.unflatten(warped, 0, far.shape[:2])
 

@@ -1,4 +1,7 @@
-"""The transformer of VRT: windows in time and space, attention inside them, gated MLPs."""
+"""The transformer of VRT: windows in time and space, attention inside them, gated MLPs.
+
+The paper, arXiv:2201.12288, calls this temporal mutual self attention.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +17,13 @@ __all__ = ["Block", "BlockGroup", "GatedMLP", "Size", "WindowAttention", "Window
 Size = tuple[int, int, int]
 """Frames, rows, columns."""
 
-# Windows t, h, w of a clip's grid of windows.
+# Ranges t, h, w in a clip's grid of windows.
 _Box = tuple[range, range, range]
 
+# A score with this added is next to nothing after the softmax.
 _MASKED = -100.0
-# Tokens taken at once. On a CPU a slice's features should stay near the cache; a GPU wants few,
-# large kernels, and memory for scores where it has no fused attention for a width.
+# Tokens computed at once. On a CPU a slice's features should stay near the cache. A GPU wants few,
+# large kernels, but needs memory for the scores where it has no fused attention for a width.
 _SLICE_TOKENS = {"cpu": 1 << 13}
 _SLICE_TOKENS_DEFAULT = 1 << 17
 
@@ -30,47 +34,47 @@ def _slice_tokens(x: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Windows:
-    """How the tokens of a clip are cut in windows, moved by a shift that wraps around."""
+    """How the tokens of a clip are cut into windows, moved by a shift that wraps around."""
 
     window: Size
     shift: Size
     size: Size
-    """The clip's."""
+    """Size of the clip."""
     counts: Size
-    """Windows each way; what they take beyond the clip is zeros."""
+    """Windows each way; where they reach beyond the clip, tokens are zeros."""
     boxes: tuple[tuple[_Box, Tensor | None], ...]
-    """All windows, sorted by what their tokens may see.
+    """All windows, grouped by which of their tokens may see each other.
 
-    The mask, (N, N), is 0 where token i of a window sees token j and -100 where the shift has
-    brought them together from opposite ends of the clip; None where there is no such pair.
+    The mask, (N, N), is 0 where token i of a window sees token j, and -100 where the shift has
+    brought them together from opposite ends of the clip. It is None if there is no such pair.
     """
 
     @classmethod
     def of(cls, size: Size, window: Size, shift: Size, like: Tensor) -> "Windows":
-        """Lay windows over a clip; where it is no larger than one, they shrink and do not move.
+        """Lay windows over a clip. Where it is no larger than one, they shrink and do not move.
 
         Args:
-            size: The clip's.
-            window: That the network was made for.
-            shift: How far they move.
-            like: Has the dtype and the device of the masks.
+            size: Size of the clip.
+            window: Size of window that the network was made for.
+            shift: How far the windows move.
+            like: A tensor with the dtype and the device that the masks get.
         """
         shift = _sized([s if n > w else 0 for n, w, s in zip(size, window, shift, strict=True)])
         window = _sized([min(n, w) for n, w in zip(size, window, strict=True)])
         counts = _sized([-(-n // w) for n, w in zip(size, window, strict=True)])
-        # Along each axis only the last window of a moved grid holds two ends.
+        # Along an axis with a shift, only the last window holds both ends of the clip.
         runs = [
             [(range(n - 1), False), (range(n - 1, n), True)] if s else [(range(n), False)]
             for n, s in zip(counts, shift, strict=True)
         ]
         boxes = []
-        for (t, in_t), (h, in_h), (w, in_w) in product(*runs):
-            mask = _mask(window, shift, (in_t, in_h, in_w), like)
+        for (t, split_t), (h, split_h), (w, split_w) in product(*runs):
+            mask = _mask(window, shift, (split_t, split_h, split_w), like)
             boxes.append(((t, h, w), mask))
         return cls(window, shift, size, counts, tuple(boxes))
 
     def pieces(self, box: _Box, tokens: int) -> Iterator[_Box]:
-        """Cut a box in boxes of about so many tokens, never less than a row of windows."""
+        """Cut a box into boxes of about `tokens` tokens, at least one row of windows each."""
         t, h, w = box
         rows = max(1, tokens // (len(w) * prod(self.window)))
         if rows >= len(h):
@@ -83,14 +87,15 @@ class Windows:
                     yield t[i : i + 1], h[j : j + rows], w
 
     def grid(self, x: Tensor, box: _Box) -> Tensor:
-        """The view of a padded clip, (B, T, H, W, C), as windows (B, t, h, w, wT, wH, wW, C)."""
+        """View a box of a padded clip, (B, T, H, W, C), as windows (B, t, h, w, wT, wH, wW, C)."""
         b, c = x.shape[0], x.shape[-1]
-        cut = [part for pair in zip(self.counts, self.window, strict=True) for part in pair]
+        shape = [part for pair in zip(self.counts, self.window, strict=True) for part in pair]
         t, h, w = (slice(part.start, part.stop) for part in box)
-        return x.view(b, *cut, c)[:, t, :, h, :, w].permute(0, 1, 3, 5, 2, 4, 6, 7)
+        return x.view(b, *shape, c)[:, t, :, h, :, w].permute(0, 1, 3, 5, 2, 4, 6, 7)
 
 
 def _sized(values: list[int]) -> Size:
+    """The three values as a tuple of known length, for type checkers."""
     t, h, w = values
     return t, h, w
 
@@ -99,17 +104,18 @@ def _mask(window: Size, shift: Size, split: tuple[bool, bool, bool], like: Tenso
     """Mask of a window that holds both ends of the clip along the axes of `split`."""
     if not any(split):
         return None
-    side = torch.zeros(window, dtype=torch.int32, device=like.device)
+    # Tokens are numbered by the ends of the clip that they come from; different numbers are apart.
+    ends = torch.zeros(window, dtype=torch.int32, device=like.device)
     for axis, (size, moved) in enumerate(zip(window, shift, strict=True)):
         if split[axis]:
-            side.narrow(axis, size - moved, moved).add_(1 << axis)
-    flat = side.flatten()
+            ends.narrow(axis, size - moved, moved).add_(1 << axis)
+    flat = ends.flatten()
     apart = flat[:, None] != flat[None, :]
     return torch.zeros_like(apart, dtype=like.dtype).masked_fill_(apart, _MASKED)
 
 
 class WindowAttention(nn.Module):
-    """Attention among a window's tokens and, if `mutual`, of each of two frames to the other."""
+    """Attention among a window's tokens and, if `mutual`, from each of two frames to the other."""
 
     relative_position_index: Tensor
     position_bias: Tensor
@@ -130,9 +136,9 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(2 * width if mutual else width, width)
 
     def bias(self, tokens: int) -> Tensor:
-        """What nearness adds to the scores of a window's first `tokens` tokens, (heads, N, N).
+        """What relative position adds to the scores of a window's first `tokens`, (heads, N, N).
 
-        Tokens are counted from the first frame, so that a window cut in time reads its own part.
+        Tokens are counted from the first frame, so a window shortened in time fits.
         """
         index = self.relative_position_index[:tokens, :tokens]
         table = self.relative_position_bias_table.t().contiguous()
@@ -143,26 +149,27 @@ class WindowAttention(nn.Module):
 
         Args:
             x: Windows, (n, N, C).
-            bias: Added to the scores of the attention to oneself, (heads, N, N), mask included.
-            mask: The windows' mask, (N, N).
+            bias: Added to the scores of self attention, (heads, N, N), mask included.
+            mask: The windows' mask, (N, N), for mutual attention.
 
         Returns:
             (n, N, C).
         """
         q, k, v = self._split(self.qkv_self(x))
-        own = self._attend(q, k, v, bias)
+        attended = self._attend(q, k, v, bias)
         if self.mutual:
             half = x.shape[1] // 2
-            place = self.position_bias.to(x.dtype)
-            q, k, v = self._split(self.qkv_mut((x.unflatten(1, (2, -1)) + place).flatten(1, 2)))
+            position = self.position_bias.to(x.dtype)
+            q, k, v = self._split(self.qkv_mut((x.unflatten(1, (2, -1)) + position).flatten(1, 2)))
             q1, q2 = q.split(half, dim=2)
             k1, k2 = k.split(half, dim=2)
             v1, v2 = v.split(half, dim=2)
-            # As in the released networks: only the part of the mask inside the first frame counts.
+            # As in the released networks, only the part of the mask inside the first frame counts.
             inside = None if mask is None else mask[:half, :half]
+            # `first` is the first frame as the second one reads it, and the other way round.
             first, second = self._attend(q2, k1, v1, inside), self._attend(q1, k2, v2, inside)
-            own = torch.cat((torch.cat((first, second), dim=1), own), dim=2)
-        out: Tensor = self.proj(own)
+            attended = torch.cat((torch.cat((first, second), dim=1), attended), dim=2)
+        out: Tensor = self.proj(attended)
         return out
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,14 +185,14 @@ class WindowAttention(nn.Module):
 
 
 def _relative_places(window: Size) -> Tensor:
-    """For tokens i and j of a window the row of the table for the way from j to i, (N, N)."""
+    """For tokens i and j of a window, the table's row for the offset from j to i, (N, N)."""
     table = torch.empty(prod(window), prod(window), dtype=torch.int64)
     if table.is_meta:
         return table  # only its shape counts, and arithmetic on it would import torch._dynamo
     axes = [torch.arange(n) for n in window]
     places = torch.stack([a.flatten() for a in torch.meshgrid(*axes, indexing="ij")])  # (3, N)
-    ways = places[:, :, None] - places[:, None, :]
-    t, h, w = (way + n - 1 for way, n in zip(ways, window, strict=True))
+    offsets = places[:, :, None] - places[:, None, :]
+    t, h, w = (offset + n - 1 for offset, n in zip(offsets, window, strict=True))
     rows: Tensor = (t * (2 * window[1] - 1) + h) * (2 * window[2] - 1) + w
     return rows
 
@@ -207,7 +214,10 @@ def _sine_positions(window: tuple[int, int], width: int) -> Tensor:
 
 
 class GatedMLP(nn.Module):
-    """fc2(gelu(fc11(x)) * fc12(x)): arXiv:2002.05202's GEGLU, the exact GELU."""
+    """fc2(gelu(fc11(x)) * fc12(x)), with the exact GELU.
+
+    Source: GEGLU, arXiv:2002.05202, section 2, eq. 5; as in eq. 6, but with biases.
+    """
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
         """Make an MLP from `width` over `hidden` to `out` features."""
@@ -236,7 +246,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         """Apply the block to a clip, (B, T, H, W, C)."""
         x = x + self._attended(x, windows)
-        # Slice by slice: the hidden features are four times as wide as `x`.
+        # In place and slice by slice, as the hidden features are four times as wide as `x`.
         for tokens in x.flatten(0, 3).split(_slice_tokens(x)):
             tokens += self.mlp(self.norm2(tokens))
         return x
@@ -244,7 +254,7 @@ class Block(nn.Module):
     def _attended(self, x: Tensor, windows: Windows) -> Tensor:
         t, h, w = windows.size
         y = self.norm1(x)
-        # Zeros come after the norm and are seen like any token: so the networks were trained.
+        # The padding comes after the norm, and its zeros are seen like any token, as in training.
         pads = [
             c * n - s for c, n, s in zip(windows.counts, windows.window, (t, h, w), strict=True)
         ]
@@ -267,7 +277,7 @@ class Block(nn.Module):
 
 
 class BlockGroup(nn.Module):
-    """Blocks whose windows stay and move by half, in turns."""
+    """Blocks whose windows are, in turns, in place and moved by half a window."""
 
     def __init__(self, width: int, depth: int, window: Size, heads: int, *, mutual: bool) -> None:
         """Make a group of `depth` blocks."""

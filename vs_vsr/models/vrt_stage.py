@@ -1,4 +1,7 @@
-"""What VRT is made of: stages of attention whose frames are then joined by their neighbours."""
+"""The stages of VRT: attention, then each frame joined with its warped neighbours.
+
+The paper, arXiv:2201.12288, calls the second part parallel warping.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +18,7 @@ class _SpaceToDepth(nn.Module):
     """(B, T, H, W, C) to (B, T, H/2, W/2, 4*C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Put the column's parity before the row's, and both before the channel."""
+        """Put the column's parity before the row's, and both before the channel, as files do."""
         x = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (B, T, h, row, w, column, C)
         return x.permute(0, 1, 2, 4, 5, 3, 6).flatten(4)
 
@@ -30,19 +33,26 @@ class _DepthToSpace(nn.Module):
 
 
 def reshape(width: int, out: int, halvings: int | None = None) -> nn.Sequential:
-    """What leads to a stage's size and width; `halvings` None: from one width to another."""
+    """Make the layers that lead to a stage's size and width.
+
+    Args:
+        width: Features per pixel before them.
+        out: Features per pixel after them.
+        halvings: 1 halves height and width, -1 doubles them, 0 keeps them and `width`; None changes
+            `width` only.
+    """
     if halvings == 0:
         return nn.Sequential(nn.Identity(), nn.LayerNorm(out))
     layers = {None: nn.Identity(), 1: _SpaceToDepth(), -1: _DepthToSpace()}
-    between = {None: width, 1: 4 * width, -1: width // 4}[halvings]
-    return nn.Sequential(layers[halvings], nn.LayerNorm(between), nn.Linear(between, out))
+    resized = {None: width, 1: 4 * width, -1: width // 4}[halvings]
+    return nn.Sequential(layers[halvings], nn.LayerNorm(resized), nn.Linear(resized, out))
 
 
 class SelfAttentionGroup(nn.Module):
-    """A group of blocks without mutual attention, as a residue."""
+    """A group of blocks without mutual attention, added to its input."""
 
     def __init__(self, width: int, depth: int, window: Size, heads: int) -> None:
-        """Make the group; `window` has one frame where frames are looked at one at a time."""
+        """Make the group; with a `window` of one frame it looks at one frame at a time."""
         super().__init__()
         self.residual_group = BlockGroup(width, depth, window, heads, mutual=False)
         self.linear = nn.Linear(width, width)
@@ -54,7 +64,7 @@ class SelfAttentionGroup(nn.Module):
 
 
 class Stage(nn.Module):
-    """Attention at one size, then each frame joined by its neighbours, warped in parallel."""
+    """Attention at one size, then each frame joined with its neighbours, warped to it."""
 
     def __init__(
         self, widths: tuple[int, int], depth: int, heads: int, window: Size, halvings: int
@@ -62,10 +72,10 @@ class Stage(nn.Module):
         """Make the stage.
 
         Args:
-            widths: Features a pixel before it and in it.
-            depth: Blocks, three quarters of them with mutual attention.
-            heads: Of the attention.
-            window: Of the other quarter; mutual attention has two frames.
+            widths: Features per pixel before the stage and in it.
+            depth: Number of blocks; three quarters of them have mutual attention.
+            heads: Heads of the attention.
+            window: Window of the other quarter; mutual attention takes two frames.
             halvings: 1 halves height and width first, -1 doubles them, 0 keeps them.
         """
         super().__init__()
@@ -80,7 +90,7 @@ class Stage(nn.Module):
         self.linear2 = nn.Linear(width, width)
 
     def add_warping(self, reach: int, groups: int, magnitude: float) -> None:
-        """Make the parts that join each frame by `reach` neighbours on either side."""
+        """Make the parts that join each frame with `reach` neighbours on either side."""
         self.pa_deform = _Alignment(self.width, reach, groups, magnitude)
         self.pa_fuse = GatedMLP(3 * self.width, 3 * self.width, self.width)
 
@@ -88,8 +98,9 @@ class Stage(nn.Module):
         """Apply the stage.
 
         Args:
-            x: (B, T, H, W, C), of the stage before.
-            flows: To the next frames and to the previous ones, by distance; None: no warping.
+            x: (B, T, H, W, C), from the stage before.
+            flows: Flows to the next frames and to the previous ones, each by distance; None skips
+                the warping.
         """
         x = self.reshape(x)
         x = x + self.linear1(self.residual_group1(x))
@@ -97,16 +108,17 @@ class Stage(nn.Module):
         return x if flows is None else self._warped(x, *flows)
 
     def _warped(self, x: Tensor, to_next: list[Tensor], to_previous: list[Tensor]) -> Tensor:
+        """Each frame of (B, T, H, W, C) joined with its warped neighbours."""
         frames = [channels_first(frame) for frame in x.unbind(1)]
         out = torch.empty_like(x)
         last = len(frames) - 1
         for i, frame in enumerate(frames):
             sides = []
-            for flows, step, room in ((to_next, 1, last - i), (to_previous, -1, i)):
-                reach = min(len(flows), room)
+            for flows, step, available in ((to_next, 1, last - i), (to_previous, -1, i)):
+                reach = min(len(flows), available)
                 neighbours = [frames[i + step * d] for d in range(1, reach + 1)]
-                # A flow between two frames lies at the place of the earlier one, both ways: from
-                # i to i + d at i, from i to i - d at i - d.
+                # Either way, a flow is stored at the earlier of its two frames: the one from i to
+                # i + d at i, the one from i to i - d at i - d.
                 to_neighbours = [
                     flow[:, min(i, i + step * d)] for d, flow in enumerate(flows[:reach], 1)
                 ]
@@ -117,11 +129,11 @@ class Stage(nn.Module):
 
 
 class _Alignment(ModulatedDeformConv):
-    """The features of a frame's neighbours on one side, brought to its own places."""
+    """The features of a frame's neighbours on one side, aligned with the frame."""
 
     def __init__(self, width: int, reach: int, groups: int, magnitude: float) -> None:
-        # The released weights take `width` channels even where there are 2 or 3 neighbours:
-        # then each run of outputs sees one of them.
+        # The released weights take `width` channels even with 2 or 3 neighbours: each run of
+        # outputs then sees one of these.
         super().__init__(width, width, groups)
         self.reach = reach
         self.magnitude = magnitude
@@ -134,13 +146,17 @@ class _Alignment(ModulatedDeformConv):
         """Align.
 
         Args:
-            frame: The frame's own features, (B, C, H, W).
+            frame: The features of the frame itself, (B, C, H, W).
             neighbours: Those of at most `reach` neighbours, the nearest first.
             flows: The flow to each of them, (B, 2, H, W), float32.
+
+        Returns:
+            (B, C, H, W); zeros if there are no neighbours.
         """
         if not neighbours:
             return torch.zeros_like(frame)
         b, _, height, width = frame.shape
+        # Neighbours beyond the ends of the clip are zeros, as are the flows to them.
         missing = self.reach - len(neighbours)
         blank = [torch.zeros_like(frame)] * missing
         warped = [flow_warp(x, flow) for x, flow in zip(neighbours, flows, strict=True)]
@@ -148,7 +164,8 @@ class _Alignment(ModulatedDeformConv):
         guides = [*warped, *blank, frame, *(flow.to(frame.dtype) for flow in flows)]
         offsets, mask = self.split(self.conv_offset(concat(guides)))
         offsets = self.magnitude * offsets.tanh()
-        # Each run of groups reads one neighbour, and moves along the flow to it, (y, x).
+        # Each run of groups reads one neighbour, along the flow to it. Flows are (x, y), offsets
+        # (y, x).
         flow_offsets = torch.stack([flow.flip(1) for flow in flows], dim=1)  # (B, reach, 2, H, W)
         offsets = offsets.unflatten(1, (self.reach, -1, 2)) + flow_offsets[:, :, None]
         return self.deform(concat([*neighbours, *blank]), offsets.flatten(1, 3), mask.sigmoid())

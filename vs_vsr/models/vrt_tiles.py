@@ -1,4 +1,4 @@
-"""Clips larger than memory cut in tiles, blended as the published figures of VRT were made."""
+"""Clips too large for memory, cut into tiles and blended as for VRT's published figures."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,12 +11,12 @@ from vs_vsr.models.stream import Span, shots
 __all__ = ["WindowSums", "add_window", "check_tile", "in_space", "in_time"]
 
 WindowSums = Mapping[int, tuple[Tensor, int]]
-"""By frame number: the sum of the pictures that windows have made of it, (B, 3, s*H, s*W), and how
-many they are."""
+"""By frame number, the sum of the pictures that windows have made of the frame, (B, 3, s*H, s*W),
+and their number."""
 
 
 def check_tile(tile: int, overlap: int) -> None:
-    """Refuse a tile that would not move on.
+    """Refuse a tile that is not larger than its overlap.
 
     Raises:
         ArgumentError: `tile` is negative, or `overlap` is not less than it.
@@ -33,12 +33,13 @@ def check_tile(tile: int, overlap: int) -> None:
 
 
 def _starts(size: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin; the last one ends with the clip.
+    """Where tiles begin; the last one ends at `size`.
 
     size 10, tile 4, overlap 1:  ----......
                                  ...----...
                                  ......----
     """
+    # What is smaller than a tile has one tile.
     last = max(0, size - tile)
     return [*range(0, last, tile - overlap), last]
 
@@ -53,7 +54,7 @@ def in_time(
         frames: (B, T, 3, H, W).
         tile: Frames of a clip; 0 takes all of them at once, mirrored at the end.
         overlap: Frames that neighbouring clips share.
-        multiple: What the mirroring extends the clip to a multiple of, as far as its frames go.
+        multiple: Mirroring extends the clip to a multiple of this, as far as its frames suffice.
 
     Returns:
         (B, T, 3, s*H, s*W).
@@ -61,20 +62,21 @@ def in_time(
     check_tile(tile, overlap)
     count = frames.shape[1]
     if not tile:
+        # The clip, then its mirror image, which begins with the last frame again.
         order = [*range(count), *reversed(range(count))][: -(-count // multiple) * multiple]
         return restore(frames[:, order])[:, :count]
     if tile >= count:
         return restore(frames)
     total: Tensor | None = None
-    times = frames.new_zeros(count, 1, 1, 1)
+    counts = frames.new_zeros(count, 1, 1, 1)
     for start in _starts(count, tile, overlap):
         part = restore(frames[:, start : start + tile])
         if total is None:
             total = part.new_zeros(part.shape[0], count, *part.shape[2:])
         total[:, start : start + tile] += part
-        times[start : start + tile] += 1
+        counts[start : start + tile] += 1
     assert total is not None
-    return total.div_(times)
+    return total.div_(counts)
 
 
 def in_space(
@@ -82,8 +84,8 @@ def in_space(
 ) -> Tensor:
     """Restore frames in square tiles.
 
-    Each of two neighbours gives up half the overlap, counted in pixels of the *output*; what is
-    still covered twice, in super-resolution, is averaged. The published figures were made so.
+    Each of two neighbours gives up half the overlap, counted in pixels of the *output*. What is
+    still covered twice, in super-resolution, is averaged. The published figures were made this way.
 
     Args:
         restore: Turns (B, T, 3, h, w) into (B, T', 3, s*h, s*w).
@@ -101,8 +103,9 @@ def in_space(
         return restore(frames)
     kept_rows = _kept(height, tile, overlap, scale)
     kept_columns = _kept(width, tile, overlap, scale)
+    # Made from the first part, which shows how many frames come out: one for interpolation.
     total: Tensor | None = None
-    times = frames.new_zeros(scale * height, scale * width)
+    counts = frames.new_zeros(scale * height, scale * width)
     for top, rows in kept_rows:
         for left, columns in kept_columns:
             part = restore(frames[..., top : top + tile, left : left + tile])
@@ -111,24 +114,24 @@ def in_space(
             y, x = scale * top, scale * left
             inner = part[..., rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
             total[..., rows, columns] += inner
-            times[rows, columns] += 1
+            counts[rows, columns] += 1
     assert total is not None
-    return total.div_(times)
+    return total.div_(counts)
 
 
 def _kept(size: int, tile: int, overlap: int, scale: int) -> list[tuple[int, slice]]:
-    """Where each tile begins, and what is kept of it, as places of the output."""
+    """Where each tile begins, and which pixels of the output are kept from it."""
     starts = _starts(size, tile, overlap)
-    kept = []
+    parts = []
     for start in starts:
         first, last = scale * start, scale * min(start + tile, size)
         if start > starts[0]:
             first += overlap // 2
         if start < starts[-1]:
-            # Of an odd overlap the larger half.
+            # The larger half of an odd overlap.
             last -= overlap - overlap // 2
-        kept.append((start, slice(first, last)))
-    return kept
+        parts.append((start, slice(first, last)))
+    return parts
 
 
 def add_window(
@@ -138,14 +141,14 @@ def add_window(
     span: Span,
     sums: dict[int, tuple[Tensor, int]],
 ) -> None:
-    """Add the pictures of one window to `sums`; a cut makes two windows of it.
+    """Add the pictures of one window to `sums`; a cut splits it into two windows.
 
     Args:
         restore: Turns (B, t, 3, H, W) into (B, t, 3, s*H, s*W).
-        frames: Those of the span, each (B, 3, H, W).
-        window: Positions.
-        span: Which frames they are.
-        sums: As `WindowSums`; changed.
+        frames: The frames of the span, each (B, 3, H, W).
+        window: Positions of the window.
+        span: Which frames these are.
+        sums: As `WindowSums`; it is changed.
     """
     for shot in shots(window, span.cuts):
         pictures = restore(torch.stack([frames[i] for i in shot], dim=1))

@@ -1,1 +1,1 @@
-"""What is computed when, and what is remembered: tensors and integers, never a clip."""
+"""What is computed when, and what is remembered. It sees tensors and integers, never a clip."""

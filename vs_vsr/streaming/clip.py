@@ -1,4 +1,4 @@
-"""A clip in memory, through a network along a plan."""
+"""A clip in memory, run through a network along a plan."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +15,7 @@ __all__ = ["Clip"]
 
 
 class Clip:
-    """Frames in memory, as a filter would see them: its pictures chunk by chunk, in any order."""
+    """The pictures of frames in memory, chunk by chunk and in any order, as a filter makes them."""
 
     def __init__(
         self,
@@ -31,11 +31,11 @@ class Clip:
 
         Args:
             stream: A network, or what runs one.
-            plan: Of as many frames.
+            plan: A plan for as many frames.
             frames: Each (1, 3, H, W), RGB, [0, 1], float32, on the network's device. One that
-                cannot be had may raise LookupError; it is asked for again later.
-            scenes: Where cuts come from, as of a filter.
-            marks: The scene cut marks of each frame; none by default.
+                cannot be read may raise LookupError; it is asked for again later.
+            scenes: Where cuts come from, as for a filter.
+            marks: The scene cut marks of each frame; by default none.
             parts: Spatial tiles, as `tiles` gives them; by default whole frames.
         """
         height, width = frames[0].shape[-2:]
@@ -53,13 +53,14 @@ class Clip:
         return (self.chunk(k) for k in range(self.plan.chunks))
 
     def chunk(self, chunk: int) -> Tensor:
-        """The pictures of a chunk, with all steps that lead to them.
+        """The pictures of a chunk, after all steps that lead to them.
 
         Returns:
             (f*T, 3, s*H, s*W), not clamped: f pictures for each of its T frames.
 
         Raises:
-            LookupError: A frame on the way there cannot be had. What does not need it can.
+            LookupError: A frame that these steps need cannot be read. Chunks that do not need it
+                still can be made.
         """
         while True:
             step = self.runner.next(chunk)
@@ -70,7 +71,7 @@ class Clip:
                 self.runner.failed(step)
                 raise
             count = self._frames_per_input * len(self.plan.output(chunk)) if step.render else 0
-            # What no step would write could be seen.
+            # NaN would show what no step has written.
             pictures = frames[0].new_full((count, 3, 1, *self._size), torch.nan)
             planes = [picture.unbind() for picture in pictures]
             self.runner.run(step, frames, [self._marks[n] for n in numbers], planes)

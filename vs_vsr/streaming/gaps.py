@@ -6,11 +6,11 @@ __all__ = ["Gaps"]
 
 
 class Gaps:
-    """What is missing of a clip while its steps are done along a plan.
+    """What is missing from a clip while its steps are done along a plan.
 
-    A chunk whose own frames are missing ends the state: the next one in the segment starts cold
-    after it. Where only its preroll is missing, the first chunk of a segment starts cold itself.
-    Once the frames come, what was made without them is stale.
+    A chunk whose own frames are missing ends the state: the next chunk in the segment starts cold.
+    If only the preroll of a segment is missing, its first chunk starts cold itself. Once the frames
+    come, what was made without them is stale.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -18,16 +18,16 @@ class Gaps:
         self._plan = plan
         # Chunks that the source could not give.
         self._missing: set[int] = set()
-        # First chunks of segments without their preroll, each with the chunks before it whose part
-        # of it has not come yet.
+        # First chunks of segments whose preroll is missing. The value is the chunks before it whose
+        # part of the preroll has not come yet.
         self._without_preroll: dict[int, set[int]] = {}
         # The frames of the last step that was done.
         self._available = range(0)
 
     def start(self, chunk: int) -> int:
-        """The chunk where the state that leads to `chunk` begins."""
+        """The chunk at which the state that leads to `chunk` begins."""
         first = self._plan.segment_start(chunk)
-        # A copy, as requests on other threads ask while a step ends.
+        # A copy, as other threads may ask while a step ends.
         return max([first, *(k + 1 for k in tuple(self._missing) if first <= k < chunk)])
 
     def is_cold(self, chunk: int) -> bool:
@@ -37,23 +37,23 @@ class Gaps:
         return chunk - 1 in self._missing
 
     def failed(self, step: Step) -> None:
-        """Take note that the source could not give the frames of `step`."""
+        """Note that the source could not give the frames of `step`."""
         chunk = step.chunk
         self._missing.add(chunk)
-        own = self._plan.output(chunk).start
+        first_output = self._plan.output(chunk).start
         preroll = self._plan.render(chunk).first
-        if step.first == own or self._came(preroll, own):
-            # Frames before the chunk are not what is missing.
+        if step.first == first_output or self._came(preroll, first_output):
+            # The frames before the chunk were not needed, or are not the missing ones.
             self._without_preroll.pop(chunk, None)
         else:
             self._without_preroll[chunk] = set(range(preroll // self._plan.chunk, chunk))
 
     def done(self, step: Step) -> list[range]:
-        """Take note that `step` was done with all its frames.
+        """Note that `step` was done with all its frames.
 
         Returns:
-            Chunks before which the state is stale, as it was made without frames that came with
-            this step; nothing where none is.
+            Ranges of chunks before which the state is stale, as it was made without frames that
+            came with this step; empty if there are none.
         """
         self._available = range(step.first, step.last)
         stale = []
@@ -66,12 +66,12 @@ class Gaps:
                 stale.append(self._after(chunk, chunk + 1))
         if step.chunk in self._missing:
             self._missing.discard(step.chunk)
-            # The state after it was made by this very step.
+            # The state right after the chunk was made by this very step.
             stale.append(self._after(step.chunk, step.chunk + 2))
         return stale
 
     def _came(self, first: int, last: int) -> bool:
-        """Whether the last step had the frames first..last (half open)."""
+        """Whether the last step had the frames first to last (half open)."""
         return self._available.start <= first and last <= self._available.stop
 
     def _after(self, chunk: int, first: int) -> range:

@@ -1,4 +1,4 @@
-"""Which frames each chunk reads and writes, as integer arithmetic on frame numbers.
+"""Which frames each chunk reads and writes: integer arithmetic on frame numbers.
 
     frames      0 ........ 29 | 30 ....... 59 | 60 ....... 89 | 90 ...    chunk 30, segment 60
     render(1)                 [===============+++]                            + lookahead
@@ -16,12 +16,12 @@ __all__ = ["Plan", "Step", "WindowPlan"]
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of work on the frames first..last (half open) of the input."""
+    """One piece of work on the frames first to last (half open) of the input."""
 
     chunk: int
-    """The chunk whose frames are worked on."""
+    """The chunk that the step works on."""
     render: bool
-    """Whether its pictures are made; otherwise only the state is carried over it."""
+    """Whether its pictures are made. Otherwise the state is only carried over it."""
     first: int
     last: int
 
@@ -34,14 +34,19 @@ class Plan:
     """
 
     frames: int
+    """Length of the clip."""
     chunk: int
+    """Frames computed together; chunk k begins at frame k * `chunk`."""
     lookahead: int = 0
+    """Frames after a chunk that only its backward pass sees."""
     segment: int
+    """Frames over which the forward state is carried."""
     preroll: int = 0
+    """Frames before a segment that warm its forward state up."""
     context: int = 0
     """Extra frames read before and after, which only windows look at (EDVR, IconVSR)."""
     coupled: bool = False
-    """Whether the forward state depends on the look-ahead too (IconVSR)."""
+    """Whether the forward state depends on the lookahead too (IconVSR)."""
     state_is_cache: bool = False
     """Whether the state is only a cache: any chunk can start without it (EDVR)."""
 
@@ -56,11 +61,11 @@ class Plan:
         return -(-self.frames // self.chunk)
 
     def output(self, chunk: int) -> range:
-        """Frames that `chunk` puts out."""
+        """Frames whose pictures `chunk` makes."""
         return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.frames))
 
     def segment_start(self, chunk: int) -> int:
-        """First chunk of the segment that `chunk` lies in."""
+        """First chunk of the segment in which `chunk` lies."""
         return chunk - chunk % (self.segment // self.chunk)
 
     def dependents(self, chunk: int) -> range:
@@ -75,16 +80,18 @@ class Plan:
     def active(self, step: Step) -> range:
         """Frames of a step that recurrent branches run over; around them lies the context."""
         out = self.output(step.chunk)
+        # A cold step begins at its chunk, without the preroll.
         first = max(out.start - self.warm_up(step.chunk), step.first)
         return range(first, min(out.stop + self.lookahead, step.last))
 
     def render(self, chunk: int, *, cold: bool = False) -> Step:
-        """The step that makes the pictures of `chunk`; a cold one reads nothing before it."""
+        """The step that makes the pictures of `chunk`; a cold one reads no frame before it."""
         last = self.output(chunk).stop + self.lookahead + self.context
         return Step(chunk, True, self._first(chunk, cold), min(last, self.frames))
 
     def advance(self, chunk: int, *, cold: bool = False) -> Step:
         """The step that carries the forward state over `chunk`, without pictures."""
+        # A coupled state is made with backward features, and these need the lookahead.
         last = self.render(chunk).last if self.coupled else self.output(chunk).stop
         return Step(chunk, False, self._first(chunk, cold), last)
 
@@ -97,8 +104,8 @@ class Plan:
 class WindowPlan(Plan):
     """Windows of `chunk + lookahead` frames, one from the start of each chunk (VRT).
 
-    The last window ends with the clip, as the reference's does, so its overlap may be longer. What
-    a window gives for frames of later chunks is their state. `lookahead` is at most `chunk`.
+    The last window ends with the clip, as in the authors' script, so its overlap may be longer.
+    What a window makes of frames of later chunks is their state. `lookahead` is at most `chunk`.
     """
 
     @property
@@ -109,6 +116,7 @@ class WindowPlan(Plan):
     def windows(self, chunk: int) -> list[range]:
         """The windows that start within `chunk`."""
         start = chunk * self.chunk
+        # The last window takes the place of those that would start with it or after it.
         starts = [start] if start < self.last_window else []
         starts += [self.last_window] if self.last_window // self.chunk == chunk else []
         return [range(i, min(i + self.chunk + self.lookahead, self.frames)) for i in starts]
@@ -116,6 +124,7 @@ class WindowPlan(Plan):
     def segment_start(self, chunk: int) -> int:
         """First chunk with a window that reaches into `chunk`."""
         start = chunk * self.chunk
+        # The last window may start late in its chunk, and so reach two chunks on.
         before = range(max(0, chunk - 2), chunk)
         return next((k for k in before if any(w.stop > start for w in self.windows(k))), chunk)
 

@@ -1,4 +1,4 @@
-"""Runs a network along a plan, chunk by chunk, in whatever order they are asked for."""
+"""Runs a network along a plan, in whatever order chunks are asked for."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,16 +19,16 @@ __all__ = ["Runner"]
 class Runner:
     """One clip's stream: the network, the plan, and the states between chunks.
 
-    A chunk's pictures depend on the clip and the plan alone: where the state before a chunk was not
-    kept, it is made again from the segment's start, through the same operations on the same shapes,
-    so to the same bits.
+    A chunk's pictures depend on the clip and the plan alone. If the state before a chunk was not
+    kept, it is made again from the start of the segment, through the same operations on the same
+    shapes, so to the same bits.
 
-    `next`, `run` and `failed` are for one thread at a time; `expected` and `ended` may be called
-    beside them.
+    `next`, `run` and `failed` are for one thread at a time; other threads may call `expected` and
+    `ended` meanwhile.
     """
 
     def __init__(self, stream: Stream, plan: Plan, scenes: Scenes, tiles: Sequence[Tile]) -> None:
-        """Run `stream` along `plan`; `tiles` cover the frame, at least one."""
+        """Run `stream` along `plan`; `tiles`, at least one, cover the frame."""
         self._stream = stream
         self._plan = plan
         self._scenes: Scenes = scenes
@@ -39,23 +39,23 @@ class Runner:
         self._wanted: set[int] = set()
 
     def next(self, chunk: int) -> Step:
-        """What to run now on the way to the pictures of `chunk`."""
-        known = self._states.newest(self._gaps.start(chunk), chunk)
-        if known == chunk:
+        """The step to run now on the way to the pictures of `chunk`."""
+        newest = self._states.newest(self._gaps.start(chunk), chunk)
+        if newest == chunk:
             return self._render_step(chunk)
-        return self._plan.advance(known, cold=self._gaps.is_cold(known))
+        return self._plan.advance(newest, cold=self._gaps.is_cold(newest))
 
     def expected(self, chunk: int) -> Step:
-        """Begin a request for `chunk`: the step for it if the chunks before it are done by then.
+        """Begin a request for `chunk`; return its step for when the chunks before it are done.
 
-        Until `ended`, the state that the request has come to is kept. Without that, many seeks side
-        by side would throw out each other's states, and none would ever get to its end.
+        Until `ended`, the state that the request has reached is kept. Otherwise many seeks side by
+        side would throw out each other's states, and none would ever finish.
         """
         self._wanted.add(chunk)
         return self._render_step(chunk)
 
     def ended(self, chunk: int) -> None:
-        """The request for `chunk` is over."""
+        """End the request for `chunk`."""
         self._wanted.discard(chunk)
         self._trim()
 
@@ -73,14 +73,15 @@ class Runner:
                 (1, s*H, s*W); empty for other steps.
 
         Returns:
-            Whether pictures that were made before are stale: frames came that they were made
-            without.
+            Whether pictures that were made before are stale, as frames have come that they were
+            made without.
         """
+        # Where a state begins, none is carried in. One that is only a cache is always used.
         is_first = step.chunk == self._gaps.start(step.chunk) and not self._plan.state_is_cache
         carried = None if is_first else self._states.get(step.chunk)
         span = self._stretch(step, frames, marks, carried)
         states = []
-        # Tiles are summed up in float32 and rounded once.
+        # Tiles are summed in float32 and rounded once.
         sums = out if len(self._tiles) == 1 else [_zeros(planes) for planes in out]
         for i, tile in enumerate(self._tiles):
             state = None if carried is None else carried.states[i]
@@ -103,7 +104,7 @@ class Runner:
         return bool(stale)
 
     def failed(self, step: Step) -> None:
-        """Take note that the source could not give the frames of `step`."""
+        """Note that the source could not give the frames of `step`."""
         self._gaps.failed(step)
 
     def _stretch(
@@ -113,23 +114,24 @@ class Runner:
         marks: Sequence[Marks],
         carried: Carried | None,
     ) -> Span:
-        """What the frames of a step are; the ends of the clip are cuts too."""
+        """The span of a step; the ends of the clip are cuts too."""
         output = self._plan.output(step.chunk)
         active = self._plan.active(step)
-        # With context the frame before the chunk is among the frames.
+        # With context, the frame before the chunk is among the frames of the step.
         at_start = carried is not None and step.first == output.start
         before = (carried.frame, carried.marks) if carried is not None and at_start else None
-        found = cuts(frames, marks, self._scenes, before=before)
+        cut_positions = cuts(frames, marks, self._scenes, before=before)
+        # With context, only a cold step begins at its chunk: then a shot begins there too.
         if step.first == 0 or (step.first == output.start and self._plan.context):
-            found.add(0)
+            cut_positions.add(0)
         if step.last == self._plan.frames:
-            found.add(len(frames))
+            cut_positions.add(len(frames))
         return Span(
             len(frames),
             range(output.start - step.first, output.stop - step.first),
             range(active.start - step.first, active.stop - step.first),
             step.first,
-            found,
+            cut_positions,
         )
 
     def _render(
@@ -140,6 +142,7 @@ class Runner:
         state: Any,
         out: Sequence[Planes],
     ) -> Any:
+        """Do the step for one tile, and add its share of the pictures to `out`."""
         scale = self._stream.scale
         height, width = frames[0].shape[-2:]
         pictures = frames[0].new_empty(len(out), 3, 1, scale * height, scale * width)
@@ -153,7 +156,7 @@ class Runner:
         return self._plan.render(chunk, cold=self._gaps.is_cold(chunk))
 
     def _trim(self) -> None:
-        """Let go of old states, but of none that a request would go on from."""
+        """Drop old states, except those that a request would go on from."""
         wanted = tuple(self._wanted)
         self._states.trim({self._states.newest(self._gaps.start(k), k) for k in wanted})
 

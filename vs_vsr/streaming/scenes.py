@@ -1,4 +1,4 @@
-"""Scene cuts: from the frames' own marks, or from the pictures."""
+"""Scene cuts: from the marks of the frames, or from what they show."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,25 +11,25 @@ __all__ = ["CUT_ABOVE", "Marks", "Scenes", "cuts", "difference", "thumbnail"]
 
 Scenes = Literal["auto", "props", "detect", "off"]
 
-# Of one frame: `_SceneChangePrev` and `_SceneChangeNext`; None where the frame does not have it.
+# `_SceneChangePrev` and `_SceneChangeNext` of a frame; None where the frame does not have it.
 Marks = tuple[bool | None, bool | None]
 
-# Measured, as all of these are: docs/measurements.md. Two frames whose `difference` is more are of
-# two scenes.
+# Two frames whose `difference` is above this are of two scenes. This number and those below are
+# measured: docs/measurements.md.
 CUT_ABOVE = 0.4
-# Cells of a thumbnail along the frame's longer side, and of the square whose mean is left out.
+# Cells of a thumbnail along the frame's longer side, and of the square whose mean is subtracted.
 _CELLS, _AROUND = 32, 11
-# Luma of what is black, as the bars above and below a picture: two scenes may share them.
+# Up to this luma a cell is black, as bars above and below a film are: two scenes may share them.
 _BLACK = 0.01
-# Squared, what a cell varies by where there is nothing to see but noise.
+# Variance of a cell that shows nothing but noise.
 _NOISE = 0.01**2
 
 
 def thumbnail(frame: Tensor) -> Tensor:
-    """What tells the scene of a frame: how much lighter or darker each part is than those around.
+    """What tells a frame's scene: how much lighter or darker parts are than their surroundings.
 
-    Averages of a few hundred cells, so that noise counts little. What they differ by from their
-    surroundings changes little in a flash or a fade. Black cells are 0, and no one's surroundings.
+    Each of a few hundred cells is an average, so noise counts little. The difference from the
+    surroundings changes little in a flash or a fade. Black cells are 0, and count in no mean.
 
     Args:
         frame: (1, 3, H, W), RGB, [0, 1].
@@ -41,7 +41,7 @@ def thumbnail(frame: Tensor) -> Tensor:
     height, width = (max(1, round(_CELLS * side / longer)) for side in frame.shape[-2:])
     small = F.adaptive_avg_pool2d(frame, (height, width))
     red, green, blue = small.unbind(1)
-    # Plain numbers, as a tensor of weights would be waited for on its way to a GPU.
+    # Plain numbers, as copying a tensor of weights to a GPU would make the program wait.
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     lit = luma > _BLACK
     light, cells = (
@@ -51,30 +51,31 @@ def thumbnail(frame: Tensor) -> Tensor:
 
 
 def difference(before: Tensor, after: Tensor) -> Tensor:
-    """How little two frames show the same, from about 0 to over 1, without waiting for a GPU.
+    """How different two frames are, from about 0 to over 1, without waiting for a GPU.
 
-    It is 1 less the correlation of their thumbnails. These are shifted against each other by up to
-    a third of the picture each way, as a fast pan does, and the best shift counts.
+    It is 1 minus the correlation of their thumbnails. These are shifted against each other by up to
+    a third of the frame each way, as in a fast pan, and the best shift counts.
 
     Args:
-        before: Of `thumbnail`, (h, w).
-        after: Of the same shape.
+        before: A `thumbnail`, (h, w).
+        after: A `thumbnail` of the same shape.
 
     Returns:
-        One number, on the device of the frames.
+        A tensor of one number, on the device of the frames.
     """
     height, width = before.shape
     rows, columns = height // 3, width // 3
     ones = torch.ones_like(before)
     still = torch.stack((before, before.square(), ones))[:, None]
     moving = F.pad(torch.stack((after, ones, after.square())), (columns, columns, rows, rows))
-    # Sums over what the two share at each shift; each (2 * rows + 1, 2 * columns + 1).
+    # Sums over what the two share at each shift, each (2 * rows + 1, 2 * columns + 1).
     product, energy_before, energy_after = F.conv2d(moving[None], still, groups=3)[0]
     shared = F.conv2d(moving[None, 1:2], ones[None, None])[0, 0]
+    # In numerator and denominator, so that two frames of nothing but noise are of one scene.
     noise = _NOISE * shared
     correlation = (product + noise) / ((energy_before + noise) * (energy_after + noise)).sqrt()
-    worst: Tensor = 1 - correlation.max()
-    return worst
+    least: Tensor = 1 - correlation.max()
+    return least
 
 
 def cuts(
@@ -87,38 +88,39 @@ def cuts(
     """Every t where a scene cut lies between frames t-1 and t.
 
     Each pair of frames is judged by itself, in operations of the same shapes wherever it lies, so
-    that the answer is one of the clip and not of the chunk.
+    the answer depends on the clip and not on the chunk.
 
     Args:
         frames: Each (1, 3, H, W), RGB, [0, 1].
-        marks: Of each frame.
-        scenes: Where cuts come from; "auto" is the marks of the pairs that have one, whether it is
-            set or not, and the pictures of the others.
+        marks: Marks of each frame.
+        scenes: Where cuts come from. "auto" takes the marks of pairs that have one, whether it is
+            set or not, and looks at the frames of the others.
         before: The frame before the first one and its marks; None if there is none.
     """
     if scenes == "off":
         return set()
-    pictures, seen = list(frames), list(marks)
+    all_frames, all_marks = list(frames), list(marks)
     shift = 0 if before is None else 1
     if before is not None:
-        pictures.insert(0, before[0])
-        seen.insert(0, before[1])
-    found, unknown = set(), []
-    for t in range(1, len(pictures)):
-        pair = [mark for mark in (seen[t - 1][1], seen[t][0]) if mark is not None]
+        all_frames.insert(0, before[0])
+        all_marks.insert(0, before[1])
+    cut_at, to_compare = set(), []
+    for t in range(1, len(all_frames)):
+        # A cut may be marked on the frame before it, on the frame after it, or on both.
+        pair = [mark for mark in (all_marks[t - 1][1], all_marks[t][0]) if mark is not None]
         if scenes == "detect" or (scenes == "auto" and not pair):
-            unknown.append(t)
+            to_compare.append(t)
         elif any(pair):
-            found.add(t)
-    found.update(_look(pictures, unknown))
-    return {t - shift for t in found}
+            cut_at.add(t)
+    cut_at.update(_look(all_frames, to_compare))
+    return {t - shift for t in cut_at}
 
 
 def _look(frames: Sequence[Tensor], where: Sequence[int]) -> list[int]:
-    """Those t of `where` at which the pictures t-1 and t are of two scenes."""
+    """Those t of `where` at which frames t-1 and t are of two scenes."""
     if not where:
         return []
-    small = {t: thumbnail(frames[t]) for t in {i for t in where for i in (t - 1, t)}}
-    # Read together, as each reading waits for the GPU.
-    found = torch.stack([difference(small[t - 1], small[t]) for t in where]).tolist()
-    return [t for t, value in zip(where, found, strict=True) if value > CUT_ABOVE]
+    thumbnails = {t: thumbnail(frames[t]) for t in {i for t in where for i in (t - 1, t)}}
+    # Read all at once, as each reading waits for the GPU.
+    values = torch.stack([difference(thumbnails[t - 1], thumbnails[t]) for t in where]).tolist()
+    return [t for t, value in zip(where, values, strict=True) if value > CUT_ABOVE]

@@ -1,4 +1,4 @@
-"""Spatial tiles: a frame cut in overlapping parts, each its own stream, blended where they meet."""
+"""Spatial tiles: a frame cut into overlapping parts, each a stream, blended where they meet."""
 
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -37,8 +37,8 @@ class Tile:
 def tiles(height: int, width: int, size: int, overlap: int, scale: int) -> list[Tile]:
     """Cover a frame of height x width with tiles of at most `size` a side.
 
-    Neighbours share at least `overlap` pixels and fade into each other over all that they share;
-    the shares of a pixel sum to 1. With size 0 one tile is the whole frame.
+    Neighbours share at least `overlap` pixels, and fade into each other over all that they share.
+    The shares of a pixel sum to 1. With size 0, one tile is the whole frame.
     """
     rows, columns = (_spans(length, size, overlap, scale) for length in (height, width))
     return [
@@ -48,9 +48,11 @@ def tiles(height: int, width: int, size: int, overlap: int, scale: int) -> list[
 
 
 def _spans(length: int, size: int, overlap: int, scale: int) -> list[tuple[slice, Tensor]]:
+    """The tiles along one axis: which input pixels each covers, and its output pixels' weights."""
     if not size or size >= length:
         return [(slice(0, length), _ones(scale * length))]
     count = -(-(length - overlap) // (size - overlap))
+    # All tiles have one size, so they are spread evenly.
     starts = [i * (length - size) // (count - 1) for i in range(count)]
     shared = [scale * (a + size - b) for a, b in pairwise(starts)]
     total = 0 * _ones(scale * length)
@@ -61,6 +63,7 @@ def _spans(length: int, size: int, overlap: int, scale: int) -> list[tuple[slice
         weight[scale * size - fade_out :] *= _ramp(fade_out).flip(0)
         total[scale * start : scale * (start + size)] += weight
         weights.append(weight)
+    # Divided by their total, so that the shares of a pixel sum to 1.
     return [
         (slice(start, start + size), weight / total[scale * start : scale * (start + size)])
         for start, weight in zip(starts, weights, strict=True)
@@ -72,4 +75,5 @@ def _ones(length: int) -> Tensor:
 
 
 def _ramp(length: int) -> Tensor:
+    """Weights that rise from 0 to 1 over `length` pixels, taken at the pixels' centres."""
     return (torch.arange(length, dtype=torch.float32) + 0.5) / max(length, 1)

@@ -13,7 +13,7 @@ __all__ = ["WindowStream"]
 
 
 class WindowStream:
-    """VRT with what it needs beside the frames: where its windows lie, its tiles, the noise."""
+    """VRT with what it needs beside the frames: its windows, its tiles, the noise level."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class WindowStream:
             plan: Where the windows lie; None for interpolation, whose windows are four frames.
             tile: Side of the spatial tiles in pixels, a multiple of 8; 0 is whole frames.
             overlap: Pixels that neighbouring tiles share.
-            sigma: Noise level for a denoising network, in 1/255.
+            sigma: Noise level for a denoising network, in units of 1/255.
             extend: As in `VRT.step`; the plan then has one chunk.
         """
         self.scale = network.scale
@@ -54,6 +54,7 @@ class WindowStream:
         """As `Stream.step`, over the windows that start within the span's output frames."""
         windows = None
         if self._plan is not None:
+            # The plan counts frames of the clip, the network positions in the span.
             chunk = (span.first + span.output.start) // self._plan.chunk
             windows = [
                 range(window.start - span.first, window.stop - span.first)

@@ -1,4 +1,4 @@
-"""Frames in the host's memory, read and written in place; ordinary copies to other devices."""
+"""Frames in the host's memory: copied to tensors, and on a CPU written in place."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 def upload(planes: Sequence[Array], device: torch.device) -> Tensor:
-    """Read one frame where it lies.
+    """Copy one frame to a tensor.
 
     Args:
         planes: R, G, B of the frame, each (H, W), float32 or float16, any row stride.
@@ -25,7 +25,7 @@ def upload(planes: Sequence[Array], device: torch.device) -> Tensor:
     """
     frame = torch.empty(1, 3, *planes[0].shape, dtype=torch.float32)
     for target, plane in zip(frame[0].numpy(), planes, strict=True):
-        # In this order fmax gives the number where the other side is NaN.
+        # fmax comes first: it takes the number where the other side is NaN, minimum takes the NaN.
         np.fmax(plane, 0, out=target)
         np.minimum(target, 1, out=target)
     return frame.to(device)
@@ -35,18 +35,19 @@ def upload(planes: Sequence[Array], device: torch.device) -> Tensor:
 def writing(
     frames: Sequence[Sequence[Array]], device: torch.device
 ) -> Iterator[Sequence[Sequence[Tensor]]]:
-    """Give the planes of output frames as tensors; on leaving they hold the clamped pictures.
+    """Give the planes of output frames as tensors; on leaving, the frames hold them, clamped.
 
-    On a CPU the tensors are the frames' own memory, with their row stride. Elsewhere they are
-    copied on leaving.
+    On a CPU the tensors are the frames' own memory, with its row stride. On other devices they are
+    copied to the frames on leaving.
 
     Args:
         frames: For each frame its planes R, G, B, each (H, W), float32 or float16.
-        device: Where the tensors are written.
+        device: Where the tensors are.
 
     Yields:
         For each frame three tensors (1, H, W).
     """
+    # These share the frames' memory.
     in_host = [[torch.from_numpy(plane)[None] for plane in planes] for planes in frames]
     if device.type == "cpu":
         yield in_host
