@@ -316,8 +316,7 @@ class VRT(Network):
             )
         if not self.denoises and sigma is not None:
             raise ArgumentError(
-                f"VRT: sigma must be None where the network does not take a noise level, got "
-                f"{sigma}. Leave it out."
+                f"VRT: sigma is for networks that denoise only, got {sigma}. Leave it out."
             )
         if self.denoises and (sigma is None or not isfinite(sigma) or sigma < 0):
             raise ArgumentError(

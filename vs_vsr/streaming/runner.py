@@ -79,7 +79,7 @@ class Runner:
         # Where a state begins, none is carried in. One that is only a cache is always used.
         is_first = step.chunk == self._gaps.start(step.chunk) and not self._plan.state_is_cache
         carried = None if is_first else self._states.get(step.chunk)
-        span = self._stretch(step, frames, marks, carried)
+        span = self._span(step, frames, marks, carried)
         states = []
         # Tiles are summed in float32 and rounded once.
         sums = out if len(self._tiles) == 1 else [_zeros(planes) for planes in out]
@@ -107,7 +107,7 @@ class Runner:
         """Note that the source could not give the frames of `step`."""
         self._gaps.failed(step)
 
-    def _stretch(
+    def _span(
         self,
         step: Step,
         frames: Sequence[Tensor],
