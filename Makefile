@@ -1,7 +1,8 @@
 # make demo [CLIP=my.mp4]   upscales a clip with the released BasicVSR weights, into demo/
-# make test                 formatting, lint, types and tests
-# make sanitize             the tests that go through the plugin, on a build of it that AddressSanitizer
-#                           and UndefinedBehaviorSanitizer watch (Linux, gcc)
+# make check                formatting, lint, types, and the tests that are not slow: before each commit
+# make test                 the same with all tests
+# make sanitize             the tests that go through the plugin, on a build of it with AddressSanitizer
+#                           and UndefinedBehaviorSanitizer (Linux, gcc)
 #
 # Each makes its environment in .venv first: about 5 GB, most of it torch.
 
@@ -9,26 +10,35 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 SANITIZED := .venv-sanitized
 CLIP ?=
+# A process for each core, up to four, as each takes about 1 GB; so each has one thread.
+PYTEST := OMP_NUM_THREADS=1 PATH="$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto \
+    --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test sanitize env bench clean
+.PHONY: demo check test lint sanitize env bench clean
 
 demo: env
 	PATH="$(BIN):$$PATH" $(BIN)/python examples/demo.py $(if $(CLIP),"$(CLIP)")
 
-test: env
+check: lint
+	$(PYTEST) -m "not slow"
+
+test: lint
+	$(PYTEST)
+
+lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest
 
-# Python and torch are not built for it: their leaks are theirs, and the runtime must come first.
+# Python and torch are not built with the sanitizers. So leaks are not looked for, and the runtimes
+# must be loaded first.
 sanitize: $(SANITIZED)/ready
 	PATH="$(abspath $(SANITIZED))/bin:$$PATH" \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_segv=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	    $(SANITIZED)/bin/python -m pytest tests/bridge tests/filters
 
-# An environment of its own with VapourSynth and the plugin; all else is read from the first one.
+# A second environment with VapourSynth and the plugin; all else is read from the first one.
 $(SANITIZED)/ready: $(VENV)/ready
 	rm -rf $(SANITIZED)
 	$(BIN)/python -m venv $(SANITIZED)
@@ -44,7 +54,7 @@ bench: env
 
 env: $(VENV)/ready
 
-# A new plugin needs a new install; edits of Python do not.
+# A changed plugin needs a new install; changed Python files do not.
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard native/*)
 	@command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || \
 	    { echo "make: no C compiler was found to build the plugin. Install one (on Debian: apt install gcc)." >&2; exit 1; }

@@ -1,9 +1,9 @@
-"""Upscales a clip through vspipe and ffmpeg, and puts a picture beside it: bicubic | BasicVSR.
+"""Upscales a clip through vspipe and ffmpeg, and makes a side-by-side picture of one frame.
 
     python examples/demo.py [CLIP] [--folder demo]
 
 CLIP is any video; by default the sample. The result is FOLDER/<name>_x4.mkv, the picture
-FOLDER/<name>_x4.png.
+FOLDER/<name>_x4.png: bicubic on the left, BasicVSR on the right.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
         sys.exit(f"demo: clip must be a video file, got {args.clip}. Check the path.")
     args.folder.mkdir(parents=True, exist_ok=True)
     result = args.folder.resolve() / f"{source.stem}_x4.mkv"
-    # The script and its vspipe are found beside this Python, ffmpeg in its wheel.
+    # vspipe is found beside this Python, ffmpeg in its wheel.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = {**os.environ, "PATH": path, "FFMPEG": imageio_ffmpeg.get_ffmpeg_exe()}
     command = ["sh", str(HERE / "vspipe_ffmpeg.sh"), str(source), str(result)]

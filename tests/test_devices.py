@@ -22,7 +22,7 @@ from vs_vsr import devices
             {"memory/memory.limit_in_bytes": "900\n", "memory/x/memory.limit_in_bytes": "800\n"},
             [800, 900],
         ),
-        # Not every path of the outside can be seen in a container.
+        # In a container not every path outside it can be seen.
         ("12:memory:/docker/f00\n", {"memory/memory.limit_in_bytes": "900\n"}, [900]),
         ("0::/\n", {}, []),
     ],
@@ -30,15 +30,15 @@ from vs_vsr import devices
 def test_the_limits_of_control_groups(
     tmp_path: Path, lines: str, limits: dict[str, str], want: list[int]
 ) -> None:
-    own = tmp_path / "cgroup"
-    own.write_text(lines)
+    membership = tmp_path / "cgroup"
+    membership.write_text(lines)
     for name, text in limits.items():
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).write_text(text)
-    assert list(devices._control_group_limits(own, tmp_path / "root")) == want
+    assert list(devices._control_group_limits(membership, tmp_path / "root")) == want
 
 
-def test_what_cannot_be_read_is_no_limit(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_gives_no_limit(tmp_path: Path) -> None:
     assert list(devices._control_group_limits(tmp_path / "none", tmp_path)) == []
     # A folder in place of a file cannot be read either.
     (tmp_path / "memory.max").mkdir()

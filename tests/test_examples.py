@@ -37,7 +37,7 @@ def frames_of(path: Path) -> list[av.VideoFrame]:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that adds nothing to its input, bilinearly upscaled: colours stay as they are."""
+    """A network that adds nothing to its bilinearly upscaled input: colours stay as they are."""
     state = small_network(8, 1).state_dict()
     for name in state:
         if "conv_last" in name:
@@ -75,7 +75,7 @@ def fields(format: int, length: int = 3, **conversion: Any) -> vs.VideoNode:
 
 
 def middles(frame: vs.VideoFrame, plane: int) -> np.ndarray:
-    """What is in the middle of each field."""
+    """The values in the middle of each field."""
     values = np.asarray(frame[plane]).astype(int)
     step = values.shape[1] // len(COLOURS)
     return values[values.shape[0] // 2, step // 2 :: step]
@@ -177,7 +177,7 @@ def test_a_variable_frame_rate_stays(suffix: str, weights: Path, tmp_path: Path)
     np.testing.assert_allclose(times(out, tmp_path), want, atol=0.51)
 
 
-def test_a_variable_frame_rate_is_not_lost_without_a_word(weights: Path, tmp_path: Path) -> None:
+def test_a_lost_variable_frame_rate_is_reported(weights: Path, tmp_path: Path) -> None:
     clip = fields(vs.YUV420P8, length=4, matrix=vs.MATRIX_ST170_M)
     words = ("-vf", "settb=1/1000,setpts=40*N*N", "-fps_mode", "vfr", "-enc_time_base", "1/1000")
     source = film(tmp_path / "source.mkv", clip, *words)
@@ -226,7 +226,7 @@ def test_an_argument_that_the_script_refuses(argument: str, message: str, tmp_pa
 
 
 def test_every_argument_of_the_filter_is_passed_on(weights: Path, tmp_path: Path) -> None:
-    # The plain network's tiles and look-ahead change nothing, so the weights are those that do.
+    # This network's pictures hardly depend on them, so the test is only that all are accepted.
     film(tmp_path / "source.mkv", fields(vs.YUV420P8, 4, matrix=vs.MATRIX_ST170_M))
     (tmp_path / "net.pth").symlink_to(weights)
     given = {
@@ -302,7 +302,7 @@ def test_a_file_to_a_file_leaves_nothing_when_it_fails(tmp_path: Path) -> None:
 
 @real_weights
 def test_the_mpv_script_with_a_clip_as_mpv_gives_it() -> None:
-    # mpv's name for the matrix; BT.2020, which the size would not tell.
+    # The matrix in mpv's property; BT.2020, which does not follow from the size.
     source = opened(SAMPLE).std.RemoveFrameProps("_Matrix").std.SetFrameProps(_ColorSpace=9)
     asked: list[int] = []
 

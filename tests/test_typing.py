@@ -1,4 +1,4 @@
-"""The examples of docs/tensors.md, as a type checker of its reader sees them."""
+"""The examples of docs/tensors.md, as a reader's type checker sees them."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# What the examples have from before.
+# What the examples take for granted.
 GIVEN = """
 from torch import Tensor, rand
 from vs_vsr.models.basicvsr import BasicVSR
@@ -18,7 +18,7 @@ frames = five_frames = rand(1, 5, 3, 64, 64)
 chunk_and_lookahead = rand(1, 20, 3, 64, 64)
 state: ForwardState | None = None
 """
-# What must be known of their results, and what must not pass.
+# What must be known about their results, and what must be refused.
 ASKED = """
 from typing import assert_type
 

@@ -20,12 +20,12 @@ __all__ += filters.__all__
 __version__ = version("vs-vsr")
 
 # torch reads this before its first tensor: large pages for large tensors (Linux). At 960x540 each
-# feature map is 66 MB of fresh memory, and its page faults took a tenth of the time.
+# feature map is 66 MB of new memory, and page faults took a tenth of the time.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def __getattr__(name: str) -> Any:
-    # It needs torch, which takes seconds to import: only who asks for it waits.
+    # It needs torch, which takes seconds to import: only those who ask for it wait.
     if name == "load_model":
         from vs_vsr.weights.loader import load_model
 

@@ -1,4 +1,4 @@
-"""The command `vs-vsr`: which weights are here, fetching and checking them, what is installed."""
+"""The command `vs-vsr`: lists, fetches and checks weights, and shows what is installed."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ from vs_vsr.weights.rows import Row
 
 __all__ = ["main"]
 
-_NAME_HELP = 'as in "weights list", or FILTER/NAME where filters share a name'
+_NAME_HELP = 'a name from "weights list", or FILTER/NAME where filters share a name'
 _DAMAGED, _NO_HASH = "DAMAGED", "no hash is published"
 
 
@@ -24,10 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Its arguments; by default those of the process.
+        argv: Its arguments; by default the arguments of the process.
 
     Returns:
-        The exit status: 0, or 1 where something is missing or damaged.
+        The exit status: 0, or 1 if something is missing or damaged.
     """
     args = _parser().parse_args(argv)
     try:
@@ -43,14 +43,18 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     weights = commands.add_parser("weights", help="published checkpoints")
     actions = weights.add_subparsers(required=True, metavar="ACTION")
-    shown = _add(actions, "list", _list, "every published file, its licence, whether it is here")
-    shown.add_argument("filter", nargs="?", metavar="FILTER", help="only those of one filter")
-    fetch = _add(actions, "fetch", _fetch, "get files that are not here yet")
+    listing = _add(
+        actions, "list", _list, "list every published file, its licence, and whether it is here"
+    )
+    listing.add_argument(
+        "filter", nargs="?", metavar="FILTER", help="list only those of one filter"
+    )
+    fetch = _add(actions, "fetch", _fetch, "fetch files that are not on this machine yet")
     fetch.add_argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
-    _add(actions, "verify", _verify, "check every file that is here against its published hash")
-    where = _add(actions, "where", _where, "the cache folder, or where one file is")
+    _add(actions, "verify", _verify, "check every file on this machine against its published hash")
+    where = _add(actions, "where", _where, "show the cache folder, or where one file is")
     where.add_argument("name", nargs="?", metavar="NAME", help=_NAME_HELP)
-    _add(commands, "info", _info, "versions, devices, and whether the filters are there")
+    _add(commands, "info", _info, "show versions, devices, and whether the filters are loaded")
     return parser
 
 
@@ -80,7 +84,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _about(row: Row) -> str:
-    """What a user may want to know before choosing: the use, the training, the terms."""
+    """What a user may want to know before choosing: the task, the training, the licence."""
     task = f"{row.task} x{row.scale}" if row.scale > 1 else row.task
     notes = [", ".join(filter(None, (task, row.trained_on, row.degradation))), row.licence]
     if row.non_commercial:
@@ -88,7 +92,7 @@ def _about(row: Row) -> str:
     if not row.sha256:
         notes.append(_NO_HASH)
     if not row.urls:
-        notes.append(f"fetched by hand from {row.page}")
+        notes.append(f"fetch by hand from {row.page}")
     return "; ".join(notes)
 
 
@@ -104,7 +108,7 @@ def _verify(args: argparse.Namespace) -> int:
     verdicts = [(_verdict(row, path), path) for row, path in copies]
     _tell(*(f"{verdict}  {path}" for verdict, path in verdicts))
     if not verdicts:
-        sys.stderr.write("None is here. Run vs-vsr weights fetch NAME.\n")
+        sys.stderr.write("No published file is on this machine. Run vs-vsr weights fetch NAME.\n")
     return 1 if any(verdict == _DAMAGED for verdict, _ in verdicts) else 0
 
 
@@ -122,7 +126,7 @@ def _where(args: argparse.Namespace) -> int:
     path = store.local_file(row)
     if path is None:
         sys.stderr.write(
-            f"{row.full_name} is not here. Run vs-vsr weights fetch {row.full_name}.\n"
+            f"{row.full_name} is not on this machine. Run vs-vsr weights fetch {row.full_name}.\n"
         )
         return 1
     _tell(str(path))
@@ -136,7 +140,7 @@ def _info(args: argparse.Namespace) -> int:
             lines.append((name, version(name)))
         except PackageNotFoundError:
             lines.append((name, "not installed"))
-    # It brings torch, which takes seconds to import: only here.
+    # Imported here because it brings torch, which takes seconds to import.
     from vs_vsr.devices import describe_all
 
     lines += [*describe_all(), ("filters", _filters())]
@@ -151,19 +155,19 @@ def _filters() -> str:
 
         plugin = core.vsr
     except ImportError as e:
-        return f"no VapourSynth to load them ({e})"
+        return f"not loaded, because VapourSynth cannot be imported ({e})"
     except AttributeError:
-        return "not loaded by VapourSynth: reinstall vs-vsr beside it"
+        return "not loaded by VapourSynth: reinstall vs-vsr in the same environment"
     found = sorted(function.name for function in plugin.functions())
     return f"core.vsr: {', '.join(found)}"
 
 
 def _tell(*lines: str) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    # stdout only here: a command line, never imported by the plugin
+    # Standard output only here: the plugin, which shares it with vspipe, never imports this module.
     try:
         sys.stdout.write(text)
     except UnicodeEncodeError:
-        # A path that is no text, or none in this encoding: as the system has it, for scripts.
+        # A path that is not text, or not in this encoding: as the system has it, for scripts.
         sys.stdout.flush()
         sys.stdout.buffer.write(os.fsencode(text))

@@ -1,6 +1,6 @@
-"""The devices of this machine: which there are, their precision, their memory.
+"""The devices of this machine: their names, their precision, their memory.
 
-Another backend is this file, and a file in transfer/ that moves frames to it.
+A new backend needs a change here, and a file in transfer/ that moves frames to it.
 """
 
 import ctypes
@@ -33,14 +33,14 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_device(filter_name: str, name: str) -> torch.device:
-    """The device of this name; for "auto" a GPU where there is one.
+    """The device of this name; for "auto" a GPU if there is one.
 
     Args:
         filter_name: The filter it is for, for the messages.
         name: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
-        ArgumentError: It is not the name of a device.
+        ArgumentError: This is not the name of a device.
         DeviceError: This machine does not have the device.
     """
     count = _gpu_count()
@@ -53,7 +53,7 @@ def find_device(filter_name: str, name: str) -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         raise ArgumentError(
             f'{filter_name}: device must be "auto", "cpu" or "cuda:N", got "{name}". '
-            "Leave it out to take a GPU where there is one."
+            "Leave it out to use a GPU if there is one."
         )
     if device.type == "cuda":
         device = torch.device("cuda", device.index or 0)
@@ -61,25 +61,25 @@ def find_device(filter_name: str, name: str) -> torch.device:
             available = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
             raise DeviceError(
                 f"{filter_name}: device must be one that this machine has ({available}), got "
-                f'"{name}". Choose one of them, or "auto".'
+                f'"{name}". Choose one of these, or "auto".'
             )
-    # There is one CPU, whatever number it is given.
+    # There is only one CPU: "cpu:3" means "cpu".
     return device if device.type == "cuda" else torch.device("cpu")
 
 
 def find_dtype(
     filter_name: str, precision: Precision, device: torch.device, default: torch.dtype | None
 ) -> torch.dtype:
-    """What the network's weights and features are kept in.
+    """The type of the network's weights and features.
 
     Args:
         filter_name: The filter it is for, for the messages.
         precision: What the user asks for.
         device: Where the network runs.
-        default: What "auto" takes; None is `default_dtype`.
+        default: What "auto" means; None is `default_dtype`.
 
     Raises:
-        ArgumentError: The device cannot multiply numbers of that precision.
+        ArgumentError: The device cannot compute in that precision.
     """
     if precision == "auto":
         return default or default_dtype(device)
@@ -88,16 +88,16 @@ def find_dtype(
         names = " or ".join(f'"{name}"' for name in allowed)
         raise ArgumentError(
             f'{filter_name}: precision must be {names} on this processor, got "{precision}". '
-            "Leave it out to take the fastest that it has."
+            "Leave it out for the default."
         )
     return _DTYPES[precision]
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """What precision="auto" takes: half precision where the hardware multiplies it itself."""
+    """What precision="auto" means: half precision if the hardware itself multiplies it."""
     if device.type == "cuda":
         return torch.float16
-    # A torch that cannot tell (before 2.9) takes float32.
+    # torch before 2.9 cannot tell, so it gets float32.
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return torch.bfloat16 if fast and _multiplies_bf16() else torch.float32
@@ -111,16 +111,16 @@ def _multiplies_bf16() -> bool:
 
 
 def prepare(device: torch.device) -> None:
-    """Make a device compute what another of its kind does, bit for bit, every time."""
+    """Make a device give the same bits every time, and the same as others of its kind."""
     if device.type == "cuda":
-        # For the process, as threads of several devices share it: float32 convolutions in float32,
-        # and the same algorithm every time.
+        # Settings of the process, which the threads of all devices share: float32 convolutions in
+        # float32, and the same algorithm every time.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
 
 
 def describe_all() -> Iterator[tuple[str, str]]:
-    """Each device by its name, and a line about it."""
+    """The name of each device, and a line about it."""
     names = {"cpu": f"{platform.machine()}, {torch.get_num_threads()} threads"}
     names |= {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(_gpu_count())}
     for device, name in names.items():
@@ -133,7 +133,7 @@ def _gpu_count() -> int:
 
 
 def memory_bytes() -> int:
-    """Memory of the machine, or of the container; without limit where the system does not tell."""
+    """Memory of the machine or of the container; no limit if the system does not tell."""
     if not hasattr(os, "sysconf"):
         return sys.maxsize
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -141,18 +141,18 @@ def memory_bytes() -> int:
 
 
 def _control_group_limits(
-    own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> Iterator[int]:
     """Memory limits in bytes of this process's control groups, of both versions (Linux).
 
-    A group's limit holds for those in it. In a container the outer ones cannot be seen, and `root`
-    is the container's own.
+    A group's limit holds for the groups inside it too. In a container the outer groups cannot be
+    seen, and `root` is the container's group.
 
     Args:
-        own: Lines "ID:CONTROLLERS:PATH" (cgroups(7)).
+        membership: Lines "ID:CONTROLLERS:PATH" (cgroups(7)).
         root: Where the groups are mounted.
     """
-    for line in _text(own).splitlines():
+    for line in _text(membership).splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
             groups, name = root, "memory.max"
@@ -169,7 +169,7 @@ def _control_group_limits(
 
 
 def _text(path: Path) -> str:
-    """What a file says; nothing where it does not exist or may not be read."""
+    """The text of a file; empty if it does not exist or may not be read."""
     try:
         return path.read_text()
     except OSError:
@@ -177,11 +177,10 @@ def _text(path: Path) -> str:
 
 
 def trim_heap() -> None:
-    """Hand the memory that was freed back to the system, where the C library keeps it.
+    """Give freed memory back to the system where the C library would keep it.
 
-    Between tensors that live long, glibc keeps the holes of those that did not. Over a film they
-    add up: the peak of 2,000 frames was a tenth above that of 200. A chunk takes seconds, this
-    milliseconds.
+    glibc keeps the holes between tensors that live long. Over a film they add up: the peak of 2,000
+    frames was a tenth above that of 200. A chunk takes seconds, this takes milliseconds.
     """
     trim = _malloc_trim()
     if trim is not None:
@@ -192,5 +191,5 @@ def trim_heap() -> None:
 def _malloc_trim() -> Callable[[int], int] | None:
     if sys.platform != "linux":
         return None
-    # Of C libraries only glibc has it.
+    # Only glibc has it.
     return getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -1,11 +1,11 @@
-"""The errors a user can meet, each one sentence: what must hold, what was given, what to do now.
+"""The errors a user can meet. Each says what is wrong and what to do now.
 
 VsrError
 ├── ArgumentError   (also ValueError)  an argument breaks its rule
 ├── ShapeError      (also ValueError)  a tensor has the wrong shape
 ├── WeightsError                       a weights file is missing, damaged or of another network
-├── DeviceError                        a device was asked for that is not there
-└── BridgeError                        the compiled part is missing or of another version
+├── DeviceError                        a device does not exist, or has no memory left
+└── BridgeError                        the compiled plugin is missing or of another version
 """
 
 __all__ = [
@@ -22,7 +22,7 @@ class VsrError(Exception):
     """Base of every error that vs_vsr raises on purpose."""
 
     def __init__(self, sentence: str) -> None:
-        """Take the sentence, with what is no text in it (in a file's name, say) written out."""
+        """Take the sentence; bytes in it that are not text (of a file name, say) are escaped."""
         super().__init__(sentence.encode("utf-8", "backslashreplace").decode())
 
 
@@ -31,16 +31,16 @@ class ArgumentError(VsrError, ValueError):
 
 
 class ShapeError(VsrError, ValueError):
-    """A tensor does not have the shape, or the kind of values, that was asked for."""
+    """A tensor does not have the shape, or the kind of values, that it must have."""
 
 
 class WeightsError(VsrError):
-    """A weights file is missing, damaged, or belongs to another network."""
+    """A weights file is missing, cannot be fetched, is damaged, or is of another network."""
 
 
 class DeviceError(VsrError):
-    """A device was asked for by name and is not there."""
+    """This machine does not have the device, or the device has no memory left."""
 
 
 class BridgeError(VsrError):
-    """The compiled plugin is missing or does not fit this package."""
+    """The compiled plugin is missing, does not fit this package, or calls a filter that is gone."""

@@ -27,24 +27,24 @@ __all__ = [
 class CommonArguments(TypedDict, total=False):
     """Arguments that every filter has.
 
-    weights: A name of the registry (`vs-vsr weights list`) or a file.
-    device: "auto" (a GPU where there is one), "cpu", "cuda:0", …
-    precision: "auto" (fp16 on a GPU; on a CPU bf16 where the processor has it; fp32 for VRT),
+    weights: A published name (`vs-vsr weights list`) or a file.
+    device: "auto" (a GPU if there is one), "cpu", "cuda:0", …
+    precision: "auto" (fp16 on a GPU; on a CPU bf16 if the processor has it; fp32 for VRT),
         "fp32", "bf16" or "fp16".
-    chunk: Frames computed together, less by default where the pictures are large; 0 is the whole
-        clip at once, as the papers' numbers are made.
-    tile: Side in pixels of the spatial tiles, at least 64; 0, the default but for VRT, is whole
-        frames.
+    chunk: Frames computed together; the default is smaller if the pictures are large. 0 is the
+        whole clip at once, which is how the papers' numbers are made.
+    tile: Side of the spatial tiles in pixels, at least 64. 0 is whole frames, the default of all
+        filters except VRT.
     overlap: Pixels that neighbouring tiles share, default 32 (VRT: 20), or a quarter of `tile`
-        where that is less.
+        if that is less.
     scenes: Where states and windows stop: at the frames' own marks ("props": `_SceneChangePrev` and
-        `_SceneChangeNext`), at cuts found in the pictures ("detect"), nowhere ("off"), or at either
-        ("auto", the default). There a mark decides about its pair of frames even where it is 0, and
-        the pictures decide about pairs without one.
-    matrix: Matrix of a YUV or GRAY frame whose `_Matrix` does not say: "709", "170m", "470bg",
+        `_SceneChangeNext`), at cuts found by comparing frames ("detect"), nowhere ("off"), or at
+        both kinds of cuts ("auto", the default). With "auto" a mark decides about its pair of
+        frames, even if it is 0, and frames are compared only where there is no mark.
+    matrix: Matrix of YUV and GRAY frames that name none in `_Matrix`: "709", "170m", "470bg",
         "2020ncl", "240m", "fcc" or "ycgco", or its number (`vapoursynth.MATRIX_BT709`); by default
         it follows from the frame's size.
-    prefetch: Ask the source for the next chunk's frames while one is computed; default off.
+    prefetch: Ask the source for the next chunk's frames while a chunk is computed; default off.
     """
 
     weights: str | os.PathLike[str]
@@ -76,15 +76,16 @@ def basicvsr(clip: "VideoNode", **arguments: Unpack[RecurrentArguments]) -> "Vid
     """Upscale a clip four times with BasicVSR.
 
     Args:
-        clip: Any constant format and size, progressive. What is not RGBS or RGBH is converted and
-            converted back; values are clamped to [0, 1] of the RGB range.
+        clip: Any constant format and size, progressive. Formats other than RGBS and RGBH are
+            converted to RGBS and back; values are clamped to [0, 1] in RGB.
         arguments: As in `RecurrentArguments`; `chunk` is 30 by default, `weights` "reds4".
 
     Returns:
         The clip at four times the width and height, in its own format, with its properties.
 
     Raises:
-        vapoursynth.Error: An argument breaks its rule, or weights or device are not to be had.
+        vapoursynth.Error: An argument breaks its rule, or the weights or the device cannot be
+            used.
 
     Source: BasicVSR, arXiv:2012.02181.
     """
@@ -98,8 +99,9 @@ def iconvsr(
 
     Args:
         clip: As for `basicvsr`.
-        keyframe: Every how many frames, by frame number, both branches are refilled; default 5, as
-            the published networks were trained. The first and last frame of a shot always are.
+        keyframe: Frames from one keyframe to the next, counted from frame 0; at a keyframe both
+            branches are refilled. Default 5, as the published networks were trained. The first and
+            the last frame of a shot are always keyframes.
         arguments: As in `RecurrentArguments`; `chunk` is 30 by default, `weights` "reds4". A seek
             computes the backward pass of the segment's chunks too.
 
@@ -124,9 +126,10 @@ def edvr(
 
     Args:
         clip: As for `basicvsr`.
-        padding: What windows see beyond a shot's ends: what mirrors about the window, or the end
-            frame. By default as the official tests of the network: the former for upscaling sharp
-            input, the latter otherwise.
+        padding: What windows see beyond the ends of a shot: the frames beyond their other end
+            ("reflection_circle"), or the end frame again ("replicate"). The default is that of the
+            official tests: the former for weights that upscale sharp input, the latter for all
+            others.
         arguments: As in `CommonArguments`; `chunk` is 10 by default, `weights` "reds4".
 
     Returns:
@@ -151,10 +154,11 @@ def realbasicvsr(
 
     Args:
         clip: As for `basicvsr`.
-        refine_threshold: Clean a chunk's frames again, up to three times, until a pass changes
-            them by less than this on average, in 1/255; the paper's dynamic refinement is 5. By
-            default one pass, as every published configuration does. The reference decides once for
-            a whole clip; a stream decides for each chunk, and for each tile of it.
+        refine_threshold: Clean a chunk's frames again, up to three times in all, until a pass
+            changes them by less than this on average, in 1/255. The default is one pass, as in
+            every published configuration; 5 is what these suggest for dynamic refinement. The
+            reference decides once for a whole clip; the filter decides for each chunk, and for
+            each tile of it.
         arguments: As in `RecurrentArguments`; `chunk` is 30 by default, `weights` "reds".
 
     Returns:
@@ -180,11 +184,12 @@ def vrt(
     Args:
         clip: As for `basicvsr`.
         lookahead: Frames that neighbouring windows share and average, at most `chunk`, default 2.
-            A window has `chunk + lookahead` frames.
-        sigma: For denoising: standard deviation of the noise on a scale of 255, 0 to 50.
-        arguments: As in `CommonArguments`. `weights` must be named: the published ones may not be
-            used commercially (CC BY-NC 4.0). `chunk` makes windows of 12 or 16 frames by default;
-            `tile` is 128, a multiple of 8, and decides the memory.
+            A window has `chunk + lookahead` frames. Interpolation does not have it.
+        sigma: For denoising, which needs it: standard deviation of the noise on a scale of 255. The
+            published network knows 0 to 50.
+        arguments: As in `CommonArguments`. `weights` has no default, because the published ones may
+            not be used commercially (CC BY-NC 4.0). The default `chunk` makes windows of 12 or 16
+            frames. By default `tile` is 128, a multiple of 8; memory grows with its area.
 
     Returns:
         The clip at four times the width and height for super-resolution, at its own size for
@@ -225,16 +230,16 @@ def basicvsrpp(
     return _call("BasicVSRPP", clip, {"lookahead": lookahead, "preroll": preroll, **arguments})
 
 
-def _call(function: str, clip: "VideoNode", arguments: Any) -> "VideoNode":
-    given = {name: value for name, value in arguments.items() if value is not None}
-    if "weights" in given:
-        given["weights"] = os.fspath(given["weights"])
-    node: VideoNode = getattr(_plugin(clip, function), function)(**given)
+def _call(filter_name: str, clip: "VideoNode", arguments: Any) -> "VideoNode":
+    passed = {name: value for name, value in arguments.items() if value is not None}
+    if "weights" in passed:
+        passed["weights"] = os.fspath(passed["weights"])
+    node: VideoNode = getattr(_plugin(clip, filter_name), filter_name)(**passed)
     return node
 
 
-def _plugin(clip: "VideoNode", function: str) -> Any:
-    """The plugin, bound to the clip; loaded where VapourSynth did not find it itself."""
+def _plugin(clip: "VideoNode", filter_name: str) -> Any:
+    """The plugin, bound to the clip; loaded first if VapourSynth did not find it itself."""
     import vapoursynth as vs
 
     try:
@@ -242,12 +247,12 @@ def _plugin(clip: "VideoNode", function: str) -> Any:
     except AttributeError:
         if not isinstance(clip, vs.VideoNode):
             raise ArgumentError(
-                f"{function}: clip must be a VideoNode, got {clip!r}. Open a file with a source "
+                f"{filter_name}: clip must be a VideoNode, got {clip!r}. Open a file with a source "
                 "filter."
             ) from None
-        # VapourSynth looks beside its own package only; this one may be installed elsewhere.
+        # VapourSynth looks only next to its own package; this one may be installed elsewhere.
         for file in files("vs-vsr") or ():
             if file.stem == "libvsr":
                 vs.core.std.LoadPlugin(str(file.locate()))
                 return clip.vsr
-    raise BridgeError("bridge: the compiled plugin is missing. Reinstall vs-vsr.")
+    raise BridgeError(f"{filter_name}: the compiled plugin is missing. Reinstall vs-vsr.")

@@ -12,12 +12,12 @@ HEAD = "import vapoursynth as vs\nfrom vapoursynth import core\n"
 
 
 def stand_in_environment() -> dict[str, str]:
-    """Of a process that imports the stand-in where it would import `vs_vsr.plugin.worker`."""
+    """For a process that imports the stand-in instead of `vs_vsr.plugin.worker`."""
     return {**environment(), "PYTHONPATH": str(STAND_IN)}
 
 
 def start(*command: str | Path) -> subprocess.Popen[bytes]:
-    """Start a command with pipes for its output, in a group of its own."""
+    """Start a command with pipes for its output, in a new process group."""
     return subprocess.Popen(
         [str(part) for part in command],
         stdout=subprocess.PIPE,

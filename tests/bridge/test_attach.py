@@ -71,7 +71,7 @@ def test_a_script_need_not_import_the_package() -> None:
         "frame = core.vsr.BasicVSR(clip).get_frame(8)\n"
         "print(before, frame.width, frame.height)\n"
     )
-    # Nor does anything else come to standard output, or is there anything to complain about.
+    # Nothing else is on standard output, and nothing on standard error.
     assert (done.stdout, done.stderr) == ("False 32 32\n", "")
 
 
@@ -85,7 +85,8 @@ def test_without_the_package() -> None:
 def test_a_package_of_another_version() -> None:
     done = python("from vs_vsr.plugin import bridge; bridge.ABI = 99\n" + CREATE)
     assert done.stdout == (
-        f"bridge: the compiled plugin must have ABI 99, got {bridge.ABI}. Reinstall vs-vsr.\n"
+        f"bridge: the compiled plugin has ABI {bridge.ABI}, and this package needs 99. "
+        "Reinstall vs-vsr.\n"
     )
 
 
@@ -98,7 +99,8 @@ def test_a_package_that_is_upgraded_while_the_process_runs() -> None:
         + "print(out.get_frame(0).width)\n"
     )
     assert done.stdout == (
-        f"bridge: the compiled plugin must have ABI 99, got {bridge.ABI}. Reinstall vs-vsr.\n32\n"
+        f"bridge: the compiled plugin has ABI {bridge.ABI}, and this package needs 99. "
+        "Reinstall vs-vsr.\n32\n"
     )
 
 
@@ -111,11 +113,12 @@ def test_a_plugin_of_another_version() -> None:
         return 0
 
     exports = bridge._Exports(99, kind(set_callbacks))
-    with pytest.raises(
-        BridgeError, match=rf"must have ABI {bridge.ABI}, got 99\. Reinstall vs-vsr\.$"
-    ):
+    message = (
+        rf"^bridge: the compiled plugin has ABI 99, and this package needs {bridge.ABI}\. Rein"
+    )
+    with pytest.raises(BridgeError, match=message):
         bridge.attach(ctypes.addressof(exports))
-    # Of a struct of another version nothing but its number may be used.
+    # In a struct of another version nothing but its number may be used.
     assert not asked
 
 

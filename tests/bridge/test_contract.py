@@ -70,7 +70,7 @@ except vs.Error as e:
     ],
 )
 def test_a_callback_that_does_not_answer(name: str, kind: str, message: str) -> None:
-    """As where an interrupt ends it before its first instruction."""
+    """As when an interrupt ends it before its first instruction."""
     done = python(MAKE + SILENT.format(name=name, kind=kind))
     assert done.stdout == f"BasicVSR: {message}\n", done.stderr
     assert done.returncode == 0
@@ -93,7 +93,7 @@ def test_a_filter_that_python_does_not_know() -> None:
         ("'a\\0b'", "BasicVSR: ValueError: a\\0b"),
     ],
 )
-def test_a_text_that_cannot_be_passed_on_as_it_is(text: str, message: str) -> None:
+def test_an_error_text_that_cannot_be_passed_on_as_it_is(text: str, message: str) -> None:
     raising = f"raise ValueError({text})"
     done = python(
         "import stand_in_filters as s\n"
@@ -131,7 +131,7 @@ def test_a_package_that_fails_when_the_plugin_asks_for_it(
     assert done.stdout == f"BasicVSR: {message}\n", done.stderr
 
 
-def test_a_package_that_fails_with_such_a_text() -> None:
+def test_an_import_error_whose_text_is_no_utf_8() -> None:
     # Cut at 512 bytes, in the middle of a character of three.
     done = python(
         "import sys\nsys.modules['vs_vsr'] = None\n"
@@ -184,7 +184,7 @@ def test_ctrl_c_a_hundred_times_while_filters_are_made(tmp_path: Path) -> None:
 
 
 def interrupted_until_it_ends(log: Path) -> tuple[int, bytes]:
-    # Each interrupt that a callback swallows is told of: more than a pipe would hold.
+    # Python reports each interrupt that ends a callback: more than a pipe would hold.
     with (
         log.open("wb") as errors,
         subprocess.Popen(
@@ -251,12 +251,12 @@ print(len(bridge._workers))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
 @pytest.mark.parametrize("format", ["RGBS", "YUV444P8"])
-def test_memory_that_is_not_there(tmp_path: Path, format: str) -> None:
+def test_every_allocation_may_fail(tmp_path: Path, format: str) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no C compiler here to build an allocator that fails")
     if "LD_PRELOAD" in os.environ:
-        pytest.skip("another allocator is there already")
+        pytest.skip("another allocator is preloaded already")
     source, library = tmp_path / "failing.c", tmp_path / "failing.so"
     source.write_text(NO_MEMORY)
     command: list[str | Path] = [compiler, "-O1", "-shared", "-fPIC", source, "-o", library, "-ldl"]
@@ -280,7 +280,7 @@ def test_memory_that_is_not_there(tmp_path: Path, format: str) -> None:
         pytest.fail("the allocations never end")
     assert answer == "made"
     sentences = {text for text in answers if text != "made"}
-    # Frames that were to come early come later: of these alone nobody needs to know.
+    # A prefetch that fails is no error: its frames come later. All other failures are reported.
     assert len([text for text in answers if text != "made"]) > 5
     assert all("no memory is left for" in text for text in sentences), sentences
 
@@ -293,7 +293,7 @@ def test_ctrl_c_at_creation() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_ctrl_c_that_comes_when_a_filter_is_let_go_is_not_lost() -> None:
+def test_ctrl_c_while_a_filter_is_destroyed_is_not_lost() -> None:
     done = python(
         f"{MAKE}from vs_vsr.plugin import bridge\n"
         "calls = []\n"

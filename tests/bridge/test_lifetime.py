@@ -14,7 +14,7 @@ from children import HEAD, python, run, start
 if sys.platform == "win32":
     pytest.skip("signals and pipes as POSIX has them", allow_module_level=True)
 
-# Itself: the command of that name is a script that starts it and has a status of its own.
+# The program itself: the command of that name is a script that starts it and has another status.
 VSPIPE = Path(vs.__file__).with_name("vspipe")
 
 CLIP = (
@@ -140,7 +140,7 @@ def test_cores_destroyed_with_requests_in_flight() -> None:
     )
     values, workers, maps = done.stdout.split("\n", 2)
     assert (values, workers) == ("[22.0, 22.0, 22.0]", "0"), done.stderr
-    # The last core has let go of its plugins; what this one has given to Python must stay valid.
+    # The last core has released its plugins, but what this plugin has given to Python stays valid.
     assert "libvsr" in maps
     assert done.returncode == 0
 
@@ -163,7 +163,7 @@ def test_a_failing_chunk_in_vspipe(tmp_path: Path) -> None:
     script.write_text(HEAD + CLIP.format(weights="run 1") + "clip.set_output()\n")
     done = run("vspipe", script, "/dev/null")
     assert done.returncode == 1
-    assert "frame 8 with error: BasicVSR: ValueError: the model exploded" in done.stderr
+    assert "frame 8 with error: BasicVSR: ValueError: the network exploded" in done.stderr
     assert "Traceback" not in done.stderr
 
 

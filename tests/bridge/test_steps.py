@@ -82,7 +82,7 @@ def test_all_at_once_from_many_threads(stand_in: ModuleType) -> None:
     before = core.num_threads
     core.num_threads = 8
     try:
-        # Two states are kept for ten seeks: they throw each other's out.
+        # Two states are kept for ten seeks, which throw out each other's.
         out = core.vsr.BasicVSR(numbered(), weights="count")
         order = np.random.default_rng(0).permutation(FRAMES).tolist()
         futures = [out.get_frame_async(n) for n in order]
@@ -96,12 +96,12 @@ def test_a_worker_that_fails_fails_its_chunk_alone(stand_in: ModuleType, format:
     clip = core.std.BlankClip(format=format, width=8, height=8, length=FRAMES)
     out = core.vsr.BasicVSR(clip, weights="run 2")
     for n in (8, 11):
-        with pytest.raises(vs.Error, match=r"^BasicVSR: ValueError: the model exploded$"):
+        with pytest.raises(vs.Error, match=r"^BasicVSR: ValueError: the network exploded$"):
             out.get_frame(n)
     for n in (0, 7, 16, 39):
         out.get_frame(n)
     # Chunk 3 needs the state that chunk 2 leaves.
-    with pytest.raises(vs.Error, match="the model exploded"):
+    with pytest.raises(vs.Error, match="the network exploded"):
         out.get_frame(12)
 
 
@@ -112,7 +112,7 @@ def test_a_worker_that_fails_fails_its_chunk_alone(stand_in: ModuleType, format:
         ("empty 1", r"^BasicVSR: a step was planned on frames 5\.\.5 of a clip of 40\. Report"),
     ],
 )
-def test_a_step_that_cannot_be(stand_in: ModuleType, weights: str, message: str) -> None:
+def test_an_impossible_step(stand_in: ModuleType, weights: str, message: str) -> None:
     out = core.vsr.BasicVSR(numbered(), weights=weights)
     with pytest.raises(vs.Error, match=message):
         out.get_frame(5)
@@ -194,7 +194,7 @@ def test_prefetch_reads_ahead_of_what_is_asked_for(stand_in: ModuleType) -> None
     assert eventually(lambda: max(read) == 9)
     ahead.get_frame(4)
     assert eventually(lambda: max(read) == 13)
-    # A seek is not taken for the start of a stream.
+    # After a seek nothing is read ahead.
     ahead.get_frame(36)
     ahead.get_frame(20)
     time.sleep(0.1)
@@ -217,11 +217,11 @@ def test_a_clip_that_is_let_go_is_closed(stand_in: ModuleType) -> None:
     assert eventually(lambda: held not in bridge._workers.values())
 
 
-def test_a_request_is_over_once(stand_in: ModuleType) -> None:
+def test_every_request_is_ended_once(stand_in: ModuleType) -> None:
     out = core.vsr.BasicVSR(numbered(), weights="run 2")
     for n in (0, 4, 39):
         out.get_frame(n)
-    with pytest.raises(vs.Error, match="the model exploded"):
+    with pytest.raises(vs.Error, match="the network exploded"):
         out.get_frame(8)
     (worker,) = stand_in.workers
     assert worker.ends == [0, 1, 9, 2]
@@ -235,7 +235,7 @@ def renders(worker: Any) -> list[int]:
 def test_a_chunk_that_is_being_handed_out_outlives_the_caches(
     stand_in: ModuleType, format: int
 ) -> None:
-    """The core drops all caches when it has been over its limit of memory for a while."""
+    """The core empties all caches when it has been over its memory limit for a while."""
     clip = core.std.BlankClip(format=format, width=8, height=8, length=FRAMES)
     out = core.vsr.BasicVSR(clip)
     for n in range(FRAMES):
@@ -262,7 +262,7 @@ def three_places(clip: vs.VideoNode) -> vs.VideoNode:
     ids=["25 of 10", "25 of 5", "7 of 1", "3 places of 30", "3 places of 5"],
 )
 @pytest.mark.parametrize("format", [vs.RGBS, vs.YUV444P16], ids=["rgb", "yuv"])
-def test_who_looks_at_many_frames_has_each_chunk_computed_once(
+def test_each_chunk_is_computed_once_for_a_filter_that_looks_at_many_frames(
     stand_in: ModuleType,
     format: int,
     chunk: int,
@@ -328,7 +328,7 @@ def test_rgb_output_is_cached_where_a_filter_looks_around(stand_in: ModuleType) 
     clip = core.std.BlankClip(format=vs.RGBS, width=32, height=24, length=60, keep=True)
     before, core.max_cache_size = core.max_cache_size, 1
     try:
-        # So little memory leaves two carriers, of three that the window needs.
+        # With so little memory there are two carriers, and the window needs three.
         out = core.vsr.BasicVSR(clip, chunk=5)
     finally:
         core.max_cache_size = before
@@ -350,6 +350,6 @@ def test_the_pictures_kept_are_those_of_few_chunks(stand_in: ModuleType, chunk: 
         peak = max(core.used_cache_size - empty for _ in frames)
     finally:
         core.num_threads = before
-    # Those that a filter after it may look back at, with the borders of their chunks; the chunk in
-    # the making; and those on their way back, of a quarter of the size.
+    # Pictures that the next filter may look back at, to the borders of their chunks; the chunk that
+    # is computed; and pictures being converted back, which are a quarter of the size.
     assert peak < (32 + 2 * chunk + 2 * chunk + 8) * 3 * 4 * 256 * 256

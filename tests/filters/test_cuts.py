@@ -1,4 +1,4 @@
-"""Scene cuts through the real filter: which pairs are cut shows in the pictures."""
+"""Scene cuts through the real filter: the pictures show which pairs of frames are cuts."""
 
 from typing import Any
 

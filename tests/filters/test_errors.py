@@ -1,4 +1,4 @@
-"""Bad input: each case one sentence that names argument, rule and value; then all still works."""
+"""Bad input: each case gives a message that says what to do; afterwards all still works."""
 
 import gc
 import os
@@ -84,7 +84,9 @@ def test_an_argument_that_breaks_its_rule(
 
 
 def test_whole_clip_mode_of_a_clip_too_long_for_the_memory(weights: str) -> None:
-    with pytest.raises(vs.Error, match=r"BasicVSR: chunk must be at least 1 for a clip whose outp"):
+    with pytest.raises(
+        vs.Error, match=r"^BasicVSR: chunk must be at least 1 for a clip whose output"
+    ):
         core.vsr.BasicVSR(blank(length=2**31 - 1), weights=weights, chunk=0)
 
 
@@ -104,7 +106,9 @@ def test_a_device_without_the_memory(weights: str, monkeypatch: pytest.MonkeyPat
 
     clip = core.vsr.BasicVSR(blank(), weights=weights, device="cpu")
     monkeypatch.setattr(Runner, "run", full)
-    message = r"^BasicVSR: cpu has no memory left for a chunk \(20\.00 MiB more\)\. Use a smaller c"
+    message = (
+        r"^BasicVSR: cpu has no memory left for a chunk \(it needs 20\.00 MiB more\)\. Use a sma"
+    )
     with pytest.raises(vs.Error, match=message):
         clip.get_frame(0)
     monkeypatch.undo()
@@ -149,12 +153,12 @@ os._exit(0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
-@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="another allocator is there")
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="another allocator is preloaded")
 def test_a_cpu_without_the_memory(weights: str) -> None:
     command = [sys.executable, "-c", NO_MEMORY, weights]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert re.fullmatch(
-        r"BasicVSR: cpu has no memory left for a chunk \(\d+ bytes more\)\. "
+        r"BasicVSR: cpu has no memory left for a chunk \(it needs \d+ bytes more\)\. "
         r"Use a smaller chunk, or tile=256\.\n",
         done.stdout,
     ), done.stdout + done.stderr
@@ -193,7 +197,7 @@ def test_every_cpu_is_one_device(weights: str) -> None:
     assert {device for device in worker._threads if device.type == "cpu"} == {torch.device("cpu")}
 
 
-def test_a_slow_chunk_shows_that_it_is_alive(
+def test_a_slow_chunk_is_announced_in_the_log(
     weights: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clip = core.vsr.BasicVSR(blank(6), weights=weights, chunk=4, lookahead=1, device="cpu")
@@ -206,7 +210,7 @@ def test_a_slow_chunk_shows_that_it_is_alive(
 
 @pytest.mark.parametrize("arguments", [{"varsize": True}, {"varformat": True}])
 def test_a_variable_clip(weights: str, arguments: dict[str, bool]) -> None:
-    message = r"^BasicVSR: clip must be of constant format and size, got a variable one\. Bring"
+    message = r"^BasicVSR: clip must have a constant format and size, got a variable one\. Convert"
     with pytest.raises(vs.Error, match=message):
         core.vsr.BasicVSR(blank(**arguments), weights=weights)
 
@@ -242,7 +246,7 @@ def test_single_fields(weights: str) -> None:
         ("no/such.pth", r'weights must be a file that exists, got "no/such\.pth"\.'),
     ],
 )
-def test_weights_that_are_not_there(name: str, message: str) -> None:
+def test_weights_that_do_not_exist(name: str, message: str) -> None:
     with pytest.raises(vs.Error, match="^BasicVSR: " + message):
         core.vsr.BasicVSR(blank(), weights=name)
 
@@ -308,7 +312,7 @@ def test_a_frame_that_fails_in_the_preroll_of_a_segment(weights: str, seek: bool
     )
     if not seek:
         clip.get_frame(0)
-    # The segment's start needs frame 7 once; then it does without.
+    # The segment's start asks for frame 7 once; then it does without.
     with pytest.raises(vs.Error, match="the disk has no frame 7"):
         clip.get_frame(8)
     for n in (8, 12, 16, 23):
@@ -316,7 +320,7 @@ def test_a_frame_that_fails_in_the_preroll_of_a_segment(weights: str, seek: bool
 
 
 def _moving(bad: set[int], format: int) -> vs.VideoNode:
-    """Frames that differ, and that fail where `bad` says so at the time."""
+    """Frames that differ; those that are in `bad` when they are asked for fail."""
     clip = core.std.BlankClip(format=vs.RGBS, width=48, height=32, length=24)
 
     def draw(n: int, f: vs.VideoFrame) -> vs.VideoFrame:

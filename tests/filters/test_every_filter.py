@@ -16,10 +16,10 @@ from vs_vsr.weights.loader import load_model
 
 core = vs.core
 LENGTH, CUT = 13, 6
-# Small chunks make many borders; each filter takes those it has.
+# Small chunks make many borders; each filter takes the arguments that it has.
 SMALL = {"chunk": 3, "lookahead": 2, "segment": 6, "preroll": 2}
 
-# One of each way to stream, for what does not depend on the network.
+# One for each way of streaming, for tests that do not depend on the network.
 ONE_EACH = ["IconVSR", "EDVR", "RealBasicVSR", "BasicVSRPP", "VRT deblur", "VRT interpolate"]
 # These two stream as the other VRT does, slowly.
 STREAMS = [name for name in NETWORKS if name not in ("VRT x4", "VRT denoise")]
@@ -227,7 +227,7 @@ def test_a_source_that_fails_at_a_frame(name: str, folder: Path) -> None:
         out.get_frame((out.num_frames // LENGTH) * 4)
     last = out.num_frames - 1
     for _ in range(2):
-        # A seek over it may fail once.
+        # A seek over the frame may fail once.
         try:
             frame = out.get_frame(last)
         except vs.Error:
@@ -264,7 +264,7 @@ def test_a_source_that_fails_at_a_frame(name: str, folder: Path) -> None:
         (
             "VRT interpolate",
             {"lookahead": 1},
-            "VRT: lookahead is not for interpolation weights, got 1.",
+            "VRT: lookahead is not for interpolation weights, got 1. Leave it out.",
         ),
     ],
 )
@@ -293,7 +293,7 @@ def test_weights_of_another_network(folder: Path) -> None:
     message = r"^IconVSR: weights must be a checkpoint of IconVSR, got one of EDVR"
     with pytest.raises(vs.Error, match=message):
         moving(2).vsr.IconVSR(weights=weights)
-    # Nor once its own filter has built it.
+    # The same once EDVR has built the network.
     moving(2).vsr.EDVR(weights=weights)
     with pytest.raises(vs.Error, match=message):
         moving(2).vsr.IconVSR(weights=weights)
@@ -331,5 +331,6 @@ def test_the_typed_twin_wants_a_clip() -> None:
 
 def test_interpolation_of_a_rate_that_cannot_be_doubled(folder: Path) -> None:
     clip = core.std.BlankClip(format=vs.RGBS, length=2, fpsnum=2**62, fpsden=1)
-    with pytest.raises(vs.Error, match=r"^VRT: clip must be of at most \d+ fps, got \d+\. Set its"):
+    message = r"^VRT: clip must be at a rate whose numerator is at most \d+, got \d+\. Set its rate"
+    with pytest.raises(vs.Error, match=message):
         filtered("VRT interpolate", folder, clip)

@@ -68,7 +68,7 @@ except vs.Error as e: print(e)
 
 @pytest.mark.parametrize("forget", ["importlib.reload(sys.modules[name])", "del sys.modules[name]"])
 def test_a_package_that_is_loaded_anew(forget: str, tmp_path: Path) -> None:
-    """As previews do it at a reload: filters that live go on, and new ones are made."""
+    """As previews do it at a reload: existing filters go on, and new ones are made."""
     names = ("BasicVSR", "IconVSR", "EDVR", "BasicVSRPP", "VRT deblur")
     calls = ", ".join(f"lambda **k: {call(name, tmp_path, ', **k')}" for name in names)
     done = run(sys.executable, "-c", HEAD + ANEW.format(calls=calls, forget=forget))
@@ -80,7 +80,7 @@ def test_a_package_that_is_loaded_anew(forget: str, tmp_path: Path) -> None:
     ]
 
 
-# Chunks short against the shorter clip, so that all of them have been seen by its end.
+# Chunks are short compared with the shorter clip, so that its end already has all the memory.
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="reads /proc for its peak memory"
 )

@@ -8,25 +8,12 @@ import pytest
 import torch
 import vapoursynth as vs
 from conftest import small_checkpoint
+from formats import FORMATS
 
 from vs_vsr.streaming.runner import Runner
 from vs_vsr.transfer import host
 
 core = vs.core
-
-FORMATS = [
-    vs.RGBS,
-    vs.RGBH,
-    vs.RGB24,
-    vs.RGB48,
-    vs.YUV420P8,
-    vs.YUV422P10,
-    vs.YUV444P16,
-    vs.YUV444PS,
-    vs.GRAY8,
-    vs.GRAY16,
-    vs.GRAYS,
-]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +77,7 @@ def test_a_chroma_location_stays(weights: str, format: vs.PresetVideoFormat) -> 
     clip = flat(format).std.SetFrameProps(_ChromaLocation=2)
     out = core.vsr.BasicVSR(clip, weights=weights)
     assert out.get_frame(1).props["_ChromaLocation"] == 2
-    # Nor does one come from nowhere.
+    # Where there is none, none is added.
     out = core.vsr.BasicVSR(flat(vs.RGB24), weights=weights)
     assert "_ChromaLocation" not in out.get_frame(1).props
 

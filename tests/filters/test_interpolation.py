@@ -5,21 +5,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import vapoursynth as vs
+from formats import FORMATS
 from networks import checkpoint
 
 core = vs.core
-FORMATS = [
-    vs.YUV420P8,
-    vs.YUV422P10,
-    vs.YUV444P16,
-    vs.YUV444PS,
-    vs.RGB24,
-    vs.RGB48,
-    vs.RGBH,
-    vs.RGBS,
-    vs.GRAY8,
-    vs.GRAYS,
-]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +53,7 @@ def test_the_sources_own_frames_are_handed_out(weights: str, format: vs.PresetVi
     between = out.get_frame(1)
     assert pixels(between) != pixels(clip.get_frame(0))
     assert between.format.id == format
-    # Both kinds say the same of everything but the time.
+    # Old and new frames have the same properties except for the time.
     own, new = dict(out.get_frame(0).props), dict(between.props)
     assert {**own, "_AbsoluteTime": 0} == {**new, "_AbsoluteTime": 0}
 
@@ -83,7 +72,7 @@ def test_own_frames_are_refused_as_others_are(weights: str, format: int) -> None
         ((1, 25), (1, 50)),
         ((1001, 30000), (1001, 60000)),
         ((2, 2**63 - 1), (1, 2**63 - 1)),
-        # What cannot be halved exactly is as short as can be said.
+        # What cannot be halved exactly becomes as short as the properties can express.
         ((5, 2**63 - 2), (5, 2**63 - 1)),
         ((2**62 + 2, 2), (2**61 + 1, 2)),
         ((0, 1), (0, 1)),

@@ -16,7 +16,7 @@ TIME = 1_700_000_000
 
 
 def weights(path: Path, seed: int) -> Path:
-    """A file whose times say nothing, as archives and copies give them."""
+    """A file whose modification time says nothing, as after unpacking or copying."""
     path.parent.mkdir(exist_ok=True)
     torch.save(small_network(8, 1, seed).state_dict(), path)
     os.utime(path, (TIME, TIME))
@@ -47,7 +47,7 @@ def test_a_file_that_another_has_replaced(tmp_path: Path) -> None:
     before = mean(path)
     other = weights(tmp_path / "alt.pth", 2)
     assert other.stat().st_size == path.stat().st_size
-    # In place: neither path, size nor time of change of its content tell.
+    # In place: path, size and modification time stay the same.
     path.write_bytes(other.read_bytes())
     os.utime(path, (TIME, TIME))
     assert mean(path) != before

@@ -36,14 +36,14 @@ def test_memory_does_not_grow_with_the_clip(weights: Path, tmp_path: Path) -> No
         + "peak = [x for x in open('/proc/self/status') if x.startswith('VmHWM')][0].split()[1]\n"
         + "sys.stderr.write(peak)\n"
     )
-    # After 400 frames all chunks that are kept have been there; after 200 they sometimes have not.
+    # After 400 frames all chunks that are kept take their memory; after 200 sometimes not yet.
     short, long = (int(run(sys.executable, script, n).stderr.split()[-1]) for n in ("400", "2000"))
     assert long < 1.05 * short, f"{short} kB after 400 frames, {long} after 2000"
 
 
 def test_standard_output_is_the_video_and_nothing_else(weights: Path, tmp_path: Path) -> None:
     script = tmp_path / "out.vpy"
-    # Two filters, one whose defaults are reported and one whose state is rebuilt out of order.
+    # Read backwards, so that states are rebuilt.
     script.write_text(
         HEAD
         + "clip = core.std.BlankClip(format=vs.YUV420P8, width=32, height=32, length=9)\n"
@@ -132,7 +132,7 @@ def test_prefetch_gives_the_same_and_reads_each_frame_once(weights: Path) -> Non
         np.asarray(f[0])[:] = n / 40
         return f
 
-    # No cache of its own, so that every frame asked for is counted.
+    # Without a cache after it, so that every frame that is asked for is counted.
     source = clip.std.ModifyFrame(clip, draw)
     source.std.SetVideoCache(mode=0)
     options = {"weights": str(weights), "chunk": 8, "lookahead": 3, "segment": 16, "preroll": 3}

@@ -37,7 +37,7 @@ def test_every_case(shared: Path) -> None:
     for meta_file in found:
         meta = json.loads(meta_file.read_text())
         if not meta["reference_class"].startswith(tuple(FILTERS)):
-            continue  # of a network that is not here
+            continue  # a network that vs_vsr does not have
         with np.load(meta_file.with_name("io.npz")) as dump:
             x, want = torch.from_numpy(dump["input"]), dump["output"]
         got = run(meta, meta_file.with_name("checkpoint.pth"), x).numpy()
@@ -45,4 +45,4 @@ def test_every_case(shared: Path) -> None:
         assert got.shape == want.shape, meta["name"]
         error = np.abs(got - want).max()
         assert error <= limit, f"{meta['name']}: off by {error:.2e}, limit {limit:.2e}"
-    assert found, "there is the folder, but no case in it"
+    assert found, "the folder exists, but has no case in it"

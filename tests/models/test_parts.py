@@ -104,7 +104,7 @@ def test_bfloat16_is_as_near_as_the_format_lets_it() -> None:
     rounded = small_network()
     for parameter in rounded.parameters():
         parameter.data = parameter.data.bfloat16().float()
-    # The weights alone, rounded, are off by so much; activations are rounded as often again.
+    # The error of rounding only the weights; the activations are rounded several times too.
     limit = 4 * (rounded(x) - want).abs().mean()
     assert 0 < (got - want).abs().mean() < limit
 

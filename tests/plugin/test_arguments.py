@@ -1,4 +1,4 @@
-"""A filter's arguments stand in C, in Python, in the docs: here they are held to be the same."""
+"""A filter's arguments are listed in C, in Python and in the docs: the lists must agree."""
 
 import inspect
 import re
@@ -59,7 +59,7 @@ def test_the_typed_twin_has_the_arguments_that_are_registered(name: str) -> None
     registered, typed = signature(name), twin(name)
     assert typed.keys() == registered.keys()
     for argument, kind in registered.items():
-        # A matrix is a name or a number, which VapourSynth hands on as text.
+        # A matrix is a name or a number, which VapourSynth passes on as text.
         assert kind in kinds(typed[argument])
 
 
@@ -97,7 +97,7 @@ def test_every_argument_that_is_registered_is_read_and_no_other(name: str, tmp_p
 
 
 def documented() -> Iterator[tuple[str, set[str]]]:
-    """Each argument in the table of the page, and the filters that it is of."""
+    """Each argument in the table of the page, and the filters that have it."""
     section = PAGE.read_text().partition("\n## Arguments\n")[2].partition("\n## ")[0]
     for row in re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE):
         yield row[0], set(FILTERS) if row[1].strip() == "all" else set(re.findall(r"\w+", row[1]))

@@ -1,4 +1,4 @@
-"""What a filter plans for a clip, and what it says of the memory it takes."""
+"""What a filter plans for a clip, and what it says about the memory it takes."""
 
 import re
 from typing import Any
@@ -39,18 +39,19 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_chunk_that_fits_is_the_default() -> None:
     setup = planned(160, 90, 500)
     assert (setup.plan.chunk, setup.message) == (60, "")
-    # As does a clip that ends before a longer chunk would not.
+    # A short clip fits where a whole chunk would not.
     assert planned(480, 270, 5).message == ""
 
 
 def test_what_a_chunk_sees_counts_too() -> None:
-    # Pictures of 12 * 16 bytes a pixel, and 5 features of 64 float32, of which 30 beside the chunk.
+    # 12 * 16 bytes a pixel for a picture, 5 * 64 float32 for features; 30 frames around the chunk
+    # have only features.
     setup = planned(240, 135, 500)
     pixels = 240 * 135
     frame, around = pixels * (12 * 16 + 5 * 64 * 4), 30 * pixels * 5 * 64 * 4
     assert setup.plan.chunk == ((2 << 30) - around) // frame
     assert 15 < setup.plan.chunk < 60
-    assert f"chunk is {setup.plan.chunk} instead of 60 frames, as each holds" in setup.message
+    assert f"chunk is {setup.plan.chunk} instead of 60 frames, because each takes" in setup.message
 
 
 @pytest.mark.parametrize(("gib", "chunk"), [(32, 60), (6, 49)])
@@ -67,19 +68,21 @@ def test_the_fewest_frames_say_what_they_take() -> None:
     setup = planned(480, 270, 500)
     held = 480 * 270 * (15 * (12 * 16 + 5 * 64 * 4) + 30 * 5 * 64 * 4) / 2**30
     assert setup.plan.chunk == 15
-    assert f"and holds {held:.1f} GiB. Name a tile or a smaller chunk" in setup.message
+    assert f"and takes {held:.1f} GiB. Set tile or a smaller chunk" in setup.message
 
 
-def test_what_the_machine_cannot_hold_is_refused_but_in_tiles() -> None:
+def test_what_the_machine_cannot_hold_is_refused_except_in_tiles() -> None:
     message = (
-        "BasicVSRPP: tile must be such that chunks of 15 fit in 32.0 GiB (127.9 GiB here), got"
+        "BasicVSRPP: tile must be such that three chunks of 15 frames (127.9 GiB) fit in memory "
+        "(32.0 GiB here), got 0. Use tile=256."
     )
     with pytest.raises(ArgumentError, match=re.escape(message)):
         planned(1920, 1080, 500)
     assert planned(1920, 1080, 500, tile=256).plan.chunk == 15
-    # Of pictures that large no tile makes less.
+    # Pictures this large need as much with any tile.
     message = (
-        "BasicVSRPP: clip must be such that chunks of 15 fit in 32.0 GiB (647.2 GiB here), got"
+        "BasicVSRPP: clip must be such that three chunks of 15 frames (647.2 GiB) fit in memory "
+        '(32.0 GiB here), got "10000x8000". Crop it'
     )
     with pytest.raises(ArgumentError, match=re.escape(message)):
         planned(10000, 8000, 500, tile=256)
@@ -99,8 +102,8 @@ def test_three_chunks_must_fit(chunk: int, fits: bool) -> None:
         assert plan().plan.chunk == chunk
         return
     message = (
-        "BasicVSR: chunk must be so low that three chunks fit in memory, which needs 32.9 GiB "
-        "(32.0 GiB here), got 31."
+        "BasicVSR: chunk must be small enough that three chunks (32.9 GiB) fit in memory "
+        "(32.0 GiB here), got 31. Leave it out"
     )
     with pytest.raises(ArgumentError, match=re.escape(message)):
         plan()

@@ -1,4 +1,4 @@
-"""What each network does of its own along its plan, on plain tensors."""
+"""What only some of the networks do along their plans, on plain tensors."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ HEIGHT, WIDTH, LENGTH = 24, 28, 21
 def counted(
     monkeypatch: pytest.MonkeyPatch, kind: type[nn.Module], method: str
 ) -> list[tuple[Any, ...]]:
-    """Arguments of every call of a method from now on."""
+    """The arguments of every call of a method from now on."""
     calls: list[tuple[Any, ...]] = []
     plain: Callable[..., Any] = getattr(kind, method)
 

@@ -73,7 +73,7 @@ def test_these_networks_remember(name: str) -> None:
     other = [*frames[:6], 1 - frames[6], *frames[7:]]
     change = (whole(name, frames) - whole(name, other)).abs().amax((1, 2, 3))
     assert (change > 1e-4).all()
-    # Nor does it grow without end, which would drown all else.
+    # It does not grow without end either, which would hide everything else.
     assert change.max() < 10
 
 
@@ -117,7 +117,7 @@ def test_windows_at_a_cut_are_those_at_the_ends_of_a_clip(name: str, cut: int) -
 def test_what_sees_all_of_the_clip_is_the_whole_clip(name: str) -> None:
     frames, like = drifting(LENGTH, HEIGHT, WIDTH), PLANS[name]
     context, coupled = like.context, like.coupled
-    # Within one segment, which BasicVSR++ does not carry a state over, and from one to the next.
+    # Within one segment (BasicVSR++ carries no state), and from one segment to the next.
     for segment in (3,) if name.startswith("BasicVSRPP") else (15, 3):
         plan = Plan(
             frames=LENGTH,
@@ -153,7 +153,7 @@ def test_more_context_comes_nearer_to_the_whole_clip(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_a_chunk_that_cannot_be_had_spoils_no_other_for_long(name: str) -> None:
+def test_a_chunk_that_fails_spoils_no_other_for_long(name: str) -> None:
     frames, plan = Flaky(drifting(LENGTH, HEIGHT, WIDTH)), PLANS[name]
     through = clip(lasting(name), plan, frames)
     frames.broken = {7}
@@ -179,13 +179,13 @@ def test_a_source_that_fails_once_leaves_no_trace(name: str, before: list[int]) 
     through = clip(lasting(name), plan, frames)
     for k in before:
         through.chunk(k)
-    # Of chunk 2 itself: what it looks back at could be had.
+    # In chunk 2 itself: the frames that it looks back at can be read.
     frames.broken = {8}
     with pytest.raises(LookupError):
         through.chunk(2)
     frames.broken = set()
     if not before:
-        # Only once those frames came is it known.
+        # That is known only after those frames came.
         through.chunk(1)
     for k in (2, 3):
         assert torch.equal(through.chunk(k), want[3 * k : 3 * k + 3])
@@ -206,7 +206,7 @@ def test_what_a_chunk_looks_back_at_stays_away_until_it_comes(name: str) -> None
     assert not torch.equal(through.chunk(2), cold)
 
 
-def test_a_stretch_of_a_shot_is_not_taken_for_all_of_it() -> None:
+def test_a_part_of_a_shot_is_not_taken_for_all_of_it() -> None:
     # Frames 2 to 7 of a longer shot, of which 4 and 5 are wanted: no end is near.
     frames = drifting(9, HEIGHT, WIDTH)
     model = lasting("EDVR")

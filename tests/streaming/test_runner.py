@@ -159,7 +159,7 @@ def test_after_a_chunk_the_source_could_not_give_the_next_starts_cold() -> None:
     alone = pictures(PLAN, frames, marks=cut)
     assert torch.equal(through.chunk(2), alone[8:12])
     assert torch.equal(through.chunk(3), alone[12:16])
-    # Once the source gives the chunk after all, what stood on its absence is made again.
+    # Once the source gives the chunk after all, what was made without it is made again.
     want = pictures(PLAN, frames)
     assert torch.equal(through.chunk(1), want[4:8])
     assert torch.equal(through.chunk(3), want[12:16])
@@ -185,7 +185,7 @@ def test_a_preroll_over_several_chunks_comes_after_all() -> None:
     want = clip(plan, frames).chunk(5)
     through.runner.failed(plan.render(4))
     through.chunk(4)
-    # Frames 3 to 7 are looked back at: of chunks 1, 2 and 3.
+    # The preroll is frames 3 to 7, which lie in chunks 1, 2 and 3.
     for chunk in (1, 2):
         through.chunk(chunk)
         assert not torch.equal(through.chunk(5), want)
@@ -194,7 +194,7 @@ def test_a_preroll_over_several_chunks_comes_after_all() -> None:
 
 
 class _Counting:
-    """A network of which only the steps matter: its state is the number of frames it has seen."""
+    """A network of which only the steps matter: its state is the number of frames so far."""
 
     scale = 1
     frames_per_input = 1
@@ -263,7 +263,7 @@ def test_a_segment_longer_than_any_clip_takes_no_longer() -> None:
     missing = runner.next(1)
     runner.failed(missing)
     assert not run(runner.next(2))
-    # It comes after all: what was made without it is told to be stale.
+    # It comes after all: what was made without it is reported as stale.
     assert run(runner.next(1))
     assert not run(runner.next(3))
 

@@ -53,7 +53,7 @@ def test_of_two_marks_one_that_is_set_is_enough() -> None:
 
 def test_marks_of_the_other_sides_say_nothing_about_a_pair() -> None:
     marks = [NONE] * 6
-    # What frame 2 says of the pair 1, 2 and frame 3 of the pair 3, 4.
+    # Frame 2 says it of the pair 1, 2, and frame 3 of the pair 3, 4.
     marks[2], marks[3] = (False, None), (None, True)
     assert cuts(two_scenes(), marks, "auto", before=None) == {3, 4}
 

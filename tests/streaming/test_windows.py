@@ -1,4 +1,4 @@
-"""VRT's streams on a stand-in network that is cheap: windows, cuts, orders and broken sources."""
+"""VRT's streams on a cheap stand-in network: windows, cuts, orders and broken sources."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ BASE = 100.0
 
 
 class StandIn:
-    """As VRT is called; what it makes of a frame depends on all of the clip and on the place."""
+    """Called like VRT; its picture of a frame depends on the whole clip and on the place."""
 
     scale = 1
     frames_per_input = 1
@@ -40,7 +40,7 @@ class StandIn:
 
 
 class Positional:
-    """Tells of which four frames an interpolated one is made: digits of the frames' numbers."""
+    """Shows from which four frames a new one is made: their numbers are its digits."""
 
     scale = 1
     frames_per_input = 2
@@ -132,11 +132,11 @@ def test_after_a_broken_source_is_whole_again_all_pictures_are_as_ever(
             pictures = through.chunk(chunk)
         except LookupError:
             continue
-        # Whatever cannot be had, frames that can be are never left empty.
+        # Whichever frames fail, the pictures of all others are filled.
         assert not frames.broken & set(range(step.first, step.last))
         assert not pictures.isnan().any()
     frames.broken = set()
-    # Each chunk mends those after it once it is asked for itself.
+    # A chunk that comes after all repairs those after it.
     for got, want in zip(through, windowed(plan, cuts), strict=True):
         assert torch.equal(got, want)
 

@@ -51,7 +51,7 @@ def test_on_a_cpu_pictures_are_written_where_they_go() -> None:
 
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """A device that is not the CPU, whose memory is beside the frames."""
+    """A device that is not the CPU, whose memory is not that of the frames."""
     empty_like = torch.empty_like
 
     def on_it(plane: torch.Tensor, *, device: torch.device) -> torch.Tensor:

@@ -1,10 +1,11 @@
-"""An HTTP server on this machine that misbehaves as told, and keeps count."""
+"""An HTTP server on this machine that misbehaves on command, and counts what it sends."""
 
 import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class FileServer(ThreadingHTTPServer):
         self.content_type = "application/octet-stream"
         self.with_length = True
         self.length: int | None = None
-        """What is told as the length, where it is not the body's."""
+        """The length in the header, if it is not that of the body."""
         self.with_range = True
         self.cuts: list[int] = []
         """Bytes after which each connection, one after the other, is closed."""
@@ -39,7 +40,7 @@ class FileServer(ThreadingHTTPServer):
         self.sent_bytes = 0
 
     def secure(self, folder: Path) -> Path:
-        """Serve over https with a certificate made for it; returns that."""
+        """Serve over https with a new certificate, and return its path."""
         key, certificate = folder / "key.pem", folder / "certificate.pem"
         options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
         subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -53,7 +54,7 @@ class FileServer(ThreadingHTTPServer):
         return certificate
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are what is tested."""
+        """Say nothing: the tests are about clients that go away."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -104,3 +105,15 @@ def wait_until(true: Callable[[], bool]) -> None:
         if time.monotonic() > end:
             raise TimeoutError
         time.sleep(0.01)
+
+
+@contextmanager
+def serving(server: FileServer) -> Iterator[FileServer]:
+    """Let a server run, on another thread, and close it at the end."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.gate.set()
+        server.shutdown()
+        thread.join()

@@ -16,7 +16,7 @@ DATA = b"the published bytes"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache and two rows, whose files are found beside it."""
+    """An empty cache, and three rows: two have a file next to the cache, one has no address."""
     folder, published = tmp_path / "cache", tmp_path / "published.pth"
     published.write_bytes(DATA)
     sha256 = hashlib.sha256(DATA).hexdigest()
@@ -55,13 +55,13 @@ def test_an_unknown_name_stops_before_any_fetch(
     assert not cache.exists()
 
 
-def test_a_name_of_two_networks_is_not_guessed(
+def test_a_name_of_two_filters_is_not_guessed(
     cache: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for action in ("fetch", "where"):
         assert cli.main(["weights", action, "two"]) == 1
         assert (
-            'got "two", which may be EDVR/two, VRT/two. Name one of these.'
+            'got "two", which may be EDVR/two, VRT/two. Choose one of these.'
             in capfd.readouterr().err
         )
         assert cli.main(["weights", action, "edvr/TWO"]) == 0
@@ -88,15 +88,15 @@ def test_list_tells_what_is_here(cache: Path, capfd: pytest.CaptureFixture[str])
         "VRT",
         "  two  not here  bare.pth",
         "         denoising, DAVIS; CC BY-NC 4.0 (them); not for commercial use; "
-        "no hash is published; fetched by hand from https://a.page",
+        "no hash is published; fetch by hand from https://a.page",
     ]
 
 
-def test_list_takes_a_network(capfd: pytest.CaptureFixture[str]) -> None:
+def test_list_takes_a_filter(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["weights", "list", "vrt"]) == 0
     assert [line for line in capfd.readouterr().out.splitlines() if line[0] != " "] == ["VRT"]
     assert cli.main(["weights", "list", "none"]) == 1
-    assert 'must be one of EDVR, VRT, got "none".' in capfd.readouterr().err
+    assert 'weights: filter must be one of EDVR, VRT, got "none".' in capfd.readouterr().err
 
 
 def test_where_is_the_cache_or_one_file(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -106,11 +106,11 @@ def test_where_is_the_cache_or_one_file(cache: Path, capfd: pytest.CaptureFixtur
     assert cli.main(["weights", "where", "one"]) == 0
     out, err = capfd.readouterr()
     assert out.splitlines() == [str(cache), str(cache / "one.pth"), str(cache / "one.pth")]
-    assert "Run vs-vsr weights fetch EDVR/one." in err
+    assert err.startswith("EDVR/one is not on this machine. Run vs-vsr weights fetch EDVR/one.\n")
 
 
 @pytest.mark.parametrize("action", ["where", "fetch"])
-def test_a_network_is_no_name(action: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_filter_is_no_name(action: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["weights", action, "edvr"]) == 1
     assert capfd.readouterr().err == (
         'weights must be a file or a published name, got "edvr", which is a filter. Choose one of '
@@ -124,9 +124,9 @@ def test_the_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == f"vs-vsr {__version__}\n"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes only on Linux")
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
-def test_a_path_that_is_no_text_comes_out_as_it_is(tmp_path: Path, encoding: str) -> None:
+def test_a_path_that_is_not_text_comes_out_as_it_is(tmp_path: Path, encoding: str) -> None:
     folder = os.fsencode(tmp_path) + "/caf\xe9/é".encode("latin-1") + "é".encode()
     environment = {**os.environb, b"VSR_CACHE": folder, b"PYTHONIOENCODING": encoding.encode()}
     command = [sys.executable, "-m", "vs_vsr", "weights"]
@@ -145,7 +145,7 @@ def test_a_path_that_is_no_text_comes_out_as_it_is(tmp_path: Path, encoding: str
 
 def test_verify_fails_for_a_damaged_file(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["weights", "verify"]) == 0
-    assert "None is here" in capfd.readouterr().err
+    assert capfd.readouterr().err.startswith("No published file is on this machine. Run vs-vsr")
     cache.mkdir()
     (cache / "one.pth").write_bytes(DATA)
     assert cli.main(["weights", "verify"]) == 0

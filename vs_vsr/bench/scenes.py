@@ -1,12 +1,13 @@
-"""How well scene cuts are told from the pictures: missed cuts and false alarms, by kind of pair.
+"""How well scene cuts are found by comparing frames: missed cuts, false alarms, by kind of pair.
 
     python -m vs_vsr.bench.scenes VIDEO... --cut nasa.mp4:202 --json result.json
 
-A VIDEO is a file, or a folder with the pictures of one clip; --cut names the first frame after each
-hard cut that one has by itself. All frames are scaled to 320x180. Hard cuts are spliced from the
-videos and from scikit-image's stills. Pairs without a cut are the videos' own, and hard cases made
-of them. Every other video and still is held out: the threshold is chosen on the first half alone,
-and the counts are of both. A table goes to standard error, one JSON object to --json.
+A VIDEO is a file, or a folder with the frames of one clip as images; --cut names the first frame
+after each hard cut that a video already has. All frames are scaled to 320x180. Hard cuts are made
+by splicing the videos and scikit-image's stills. Pairs without a cut are the videos' own, and hard
+cases made from them. Every other video and still is held out: the threshold is chosen on the first
+half alone, and the counts are given for both halves. A table goes to standard error, one JSON
+object to --json.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from vs_vsr.streaming.scenes import CUT_ABOVE, cuts, difference, thumbnail
 __all__ = ["Pair", "Source", "main", "pairs", "sources"]
 
 _SIZE = (180, 320)
-# Those that come with scikit-image and hold a picture of something, textures left out.
+# Images that come with scikit-image and show something; textures are left out.
 _STILLS = (
     *("astronaut", "camera", "chelsea", "coffee", "coins", "color", "hubble_deep_field"),
     *("ihc", "logo", "moon", "motorcycle_left", "page", "retina", "rocket", "text", "clock_motion"),
@@ -58,7 +59,7 @@ class Pair:
 
     kind: str
     is_cut: bool | None
-    """None: told either way, it counts neither as missed nor as a false alarm."""
+    """None: whatever it is taken for, it counts neither as missed nor as a false alarm."""
     before: Tensor
     after: Tensor
 
@@ -108,13 +109,13 @@ class _Kind:
     values: Array
 
     def wrong(self, threshold: float) -> int:
-        """How many are missed or false; of those that count as neither, how many are told cuts."""
-        told = int((self.values > threshold).sum())
-        return len(self.values) - told if self.is_cut else told
+        """How many are missed or false; of pairs that are neither, how many are called cuts."""
+        called_cuts = int((self.values > threshold).sum())
+        return len(self.values) - called_cuts if self.is_cut else called_cuts
 
 
 def _rates(rows: Sequence[_Kind], half: int, threshold: float) -> tuple[float, float]:
-    """Missed and false, each as the mean of its kinds' shares, so that no kind counts by number."""
+    """Shares of missed and false, each the mean over its kinds, so that all kinds count alike."""
     missed, false = (
         float(
             np.mean(
@@ -142,7 +143,7 @@ def _report(name: str, rows: Sequence[_Kind], chosen: float) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[_Kind], threshold: float) -> list[dict[str, Any]]:
-    """Of each kind, wrong ones and all, in both halves."""
+    """For each kind, how many pairs are wrong and how many there are, in both halves."""
     _say(f"At {threshold}, wrong / all of the first half, of the held-out half")
     table = []
     for kind, is_cut in dict.fromkeys((row.kind, row.is_cut) for row in rows):
@@ -165,14 +166,14 @@ def _correlation(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _difference_of_luma(before: Tensor, after: Tensor) -> Tensor:
-    """The plainest measure, to compare with: 64 columns of luma, each frame freed of its mean."""
+    """The simplest measure, to compare with: 64 columns of luma, each frame less its mean."""
     weights = torch.tensor((0.2126, 0.7152, 0.0722)).view(1, 3, 1, 1)
     a, b = ((F.avg_pool2d(x, 5) * weights).sum(1) for x in (before, after))
     return ((a - a.mean()) - (b - b.mean())).abs().mean()
 
 
 def _milliseconds(width: int, height: int) -> float:
-    """What a frame costs in a chunk of 30 with 15 more of look-ahead, the best of a few."""
+    """What a frame costs in a chunk of 30 with a look-ahead of 15, the best of a few."""
     frames = list(torch.rand(4, 1, 3, height, width)) * 12
     frames = frames[:46]
     took = []
@@ -185,7 +186,7 @@ def _milliseconds(width: int, height: int) -> float:
 
 
 def pairs(group: Sequence[Source], seed: int) -> Iterator[Pair]:
-    """All pairs that are made of one half of the sources."""
+    """All pairs that are made from one half of the sources."""
     rng = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     videos = [source for source in group if len(source.shots[0]) > 1]
@@ -241,7 +242,7 @@ def _own(shots: Sequence[Tensor]) -> Iterator[Pair]:
     for shot in shots:
         for step in (1, 2, 3, 4):
             kind = "own pairs" if step == 1 else "frames dropped, 1 to 3"
-            # Of the dropped ones a third each, so that there are as many as own ones.
+            # Of the dropped frames a third each, so that they are as many as the own pairs.
             for t in range(0, len(shot) - step, 1 if step == 1 else 3):
                 yield Pair(kind, False, _float(shot, t), _float(shot, t + step))
         for t in range(0, len(shot) - 1, 3):
@@ -258,7 +259,7 @@ def _light(group: Sequence[Source], shots: Sequence[Tensor], rng: random.Random)
             bright = (a * rng.uniform(least, most) + rng.uniform(0, 0.2)).clamp(0, 1)
             yield Pair(kind, False, *((b, bright) if i % 2 else (bright, b)))
     for _ in range(150):
-        # Lightning or a lamp: one side of the picture is lit more.
+        # Lightning or a lamp: one side of the frame is lit more.
         a, b = _neighbours(rng.choice(shots), rng)
         side = torch.linspace(rng.uniform(1, 3), rng.uniform(1, 3), _SIZE[1])
         yield Pair("flash from one side", False, a, (b * side).clamp(0, 1))
@@ -334,7 +335,7 @@ def _neighbours(shot: Tensor, rng: random.Random) -> tuple[Tensor, Tensor]:
 
 
 def _noisy(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """With grain of two sizes: of one pixel, and of two."""
+    """With grain of two sizes: one pixel, and two."""
     fine = torch.randn(x.shape, generator=generator)
     coarse = torch.randn(1, 3, x.shape[2] // 2, x.shape[3] // 2, generator=generator)
     coarse = F.interpolate(coarse, x.shape[-2:], mode="nearest")
@@ -342,14 +343,14 @@ def _noisy(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
 
 
 def _letterboxed(x: Tensor) -> Tensor:
-    """As 2.39 to 1 in 16 to 9."""
+    """As a 2.39:1 film in a 16:9 frame."""
     inner = F.interpolate(x, (134, x.shape[3]), mode="bilinear", antialias=True)
     return F.pad(inner, (0, 0, 23, 23))
 
 
 def _captioned(x: Tensor) -> Tensor:
     out = x.clone()
-    # Two lines of strokes that stand apart as those of letters do.
+    # Two lines of strokes, as far apart as those of letters.
     for top in (140, 158):
         out[..., top : top + 12, 60:260] *= 0.3
         out[..., top + 1 : top + 11, 60:260:4] = 1
@@ -357,7 +358,7 @@ def _captioned(x: Tensor) -> Tensor:
 
 
 def _window(picture: Tensor, x: float, y: float, share: float) -> Tensor:
-    """The part of `picture` around (x, y), 16 to 9, `share` of what fits; places from 0 to 1."""
+    """The 16:9 part of `picture` around (x, y), each from 0 to 1; `share` of the largest one."""
     height, width = picture.shape[-2:]
     w = share * min(width, height * 16 / 9)
     h = w * 9 / 16
@@ -368,7 +369,7 @@ def _window(picture: Tensor, x: float, y: float, share: float) -> Tensor:
 
 
 def _panned(picture: Tensor, share: float, rng: random.Random) -> tuple[Tensor, Tensor]:
-    """Two windows that lie `share` of their width apart, across or a little slanted."""
+    """Two windows that lie `share` of their width apart, level or a little slanted."""
     height, width = picture.shape[-2:]
     window = rng.uniform(0.4, 0.6)
     w = window * min(width, height * 16 / 9)
@@ -429,7 +430,7 @@ def _video(path: Path) -> tuple[Tensor, Tensor]:
     import vapoursynth as vs
 
     clip: Any = vs.core.bs.VideoSource(str(path.resolve()), cachemode=0)
-    # What does not say its matrix is read as BT.709.
+    # A video that names no matrix is read as BT.709.
     large = clip.resize.Bicubic(format=vs.RGB24, matrix_in=1)
     small = large.resize.Bicubic(_SIZE[1], _SIZE[0])
 

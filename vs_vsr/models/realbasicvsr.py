@@ -57,7 +57,7 @@ class RealBasicVSR(Network):
         if not refine_threshold >= 0:
             raise ArgumentError(
                 f"RealBasicVSR: refine_threshold must be 0 or more, got {refine_threshold}. "
-                "Use 255 for one pass, 5 for the paper's dynamic refinement."
+                "Use 255 for one pass, 5 for dynamic refinement."
             )
         self.refine_threshold = refine_threshold
         self.image_cleaning = nn.Sequential(

@@ -1,4 +1,4 @@
-"""A filter's arguments: their rules, and the sentence for what breaks a rule.
+"""A filter's arguments: their rules, and the message for a value that breaks one.
 
 The defaults of each filter are rows in plans.py.
 """
@@ -16,16 +16,16 @@ from vs_vsr.streaming.scenes import Scenes
 
 __all__ = ["MATRICES", "Arguments", "Defaults", "Options", "default_matrix"]
 
-# ITU-T H.273 codes of the matrices that the core's resize converts without knowing more.
+# ITU-T H.273 codes of the matrices that the core's resize converts without further properties.
 MATRICES = {"709": 1, "fcc": 4, "470bg": 5, "170m": 6, "240m": 7, "ycgco": 8, "2020ncl": 9}
 
 _LEAST_TILE = 64
 
 
 def default_matrix(width: int, height: int) -> int:
-    """The matrix code of a YUV clip that does not say: by its size, as players do.
+    """The matrix code of a YUV clip that names none: by its size, as players do it.
 
-    Above 1920x1080 BT.2020 would be a guess about HDR, so it is BT.709 from 1280x720 up.
+    Above 1920x1080, BT.2020 would be a guess about HDR, so it is BT.709 from 1280x720 up.
     """
     if width >= 1280 or height > 576:
         return MATRICES["709"]
@@ -39,11 +39,11 @@ class Defaults:
     weights: str | None = "reds4"
     """A name of the registry; None where the user must name them."""
     dtype: torch.dtype | None = None
-    """None: the fastest that the device has."""
+    """None is the fastest that the device has."""
     chunk: int
     lookahead: int = 0
     segment_chunks: int = 1
-    """Chunks of a segment."""
+    """Chunks in a segment."""
     preroll: int = 0
     tile: int = 0
     """Side in pixels of spatial tiles; 0 is whole frames."""
@@ -108,7 +108,7 @@ class Arguments:
         self._values = values
 
     def error(self, name: str, rule: str, got: object, hint: str) -> ArgumentError:
-        """What to raise where `name` breaks `rule`."""
+        """The error to raise if `name` breaks `rule`; `hint` says what to do now."""
         shown = f'"{got}"' if isinstance(got, str) else "none" if got is None else got
         return ArgumentError(f"{self.filter_name}: {name} must be {rule}, got {shown}. {hint}")
 
@@ -117,11 +117,11 @@ class Arguments:
         return name in self._values
 
     def text(self, name: str, default: str) -> str:
-        """Any text."""
+        """Any text; `default` if the user gave none."""
         return str(self._values.get(name, default))
 
     def at_least(self, name: str, default: int, least: int, rule: str = "") -> int:
-        """A whole number from `least` up."""
+        """A whole number, at least `least`."""
         value = int(self._values.get(name, default))
         if value < least:
             hint = f"Leave it out for {default}."
@@ -129,11 +129,11 @@ class Arguments:
         return value
 
     def number(self, name: str, least: float, most: float, hint: str) -> float | None:
-        """A number from `least` to `most`; None where it is not given."""
+        """A number from `least` to `most`; None if the user gave none."""
         if not self.given(name):
             return None
         value = float(self._values[name])
-        # A NaN is neither.
+        # Written so that a NaN breaks the rule too.
         if not least <= value <= most:
             raise self.error(name, f"from {least:g} to {most:g}", value, hint)
         return value
@@ -154,7 +154,7 @@ def _meant(value: object, allowed: Iterable[object]) -> str:
 
 
 def _matrix(arguments: Arguments, default: int) -> int:
-    """The matrix by its name, or by its number, which VapourSynth hands on as text."""
+    """The matrix by its name, or by its number, which VapourSynth passes on as text."""
     name = arguments.text("matrix", "")
     for known, code in MATRICES.items():
         if name in (known, str(code)):

@@ -6,7 +6,7 @@ frames arrive as arrays over the frame server's memory.
 
 A KeyboardInterrupt can come at any instruction of a callback, before its `try` and within its
 `except` too, and no exception reaches C. So each callback writes its answer last, as one attribute
-and with nothing after it; without an answer C takes it that the call was interrupted.
+and with nothing after it. If there is no answer, C assumes that the call was interrupted.
 """
 
 import ctypes as c
@@ -22,6 +22,7 @@ from vs_vsr.streaming.plan import Step
 __all__ = ["ABI", "attach"]
 
 ABI = 3
+# VSR_MESSAGE_SIZE.
 _TEXT = 1024
 
 
@@ -82,7 +83,7 @@ class _Job(c.Structure):
     )
 
 
-# Error texts are c_void_p: a c_char_p would arrive as a copy.
+# Errors are written to a c_void_p: a c_char_p would arrive here as a copy.
 _Create = c.CFUNCTYPE(
     None,
     c.c_int64,
@@ -113,40 +114,41 @@ class _Callbacks(c.Structure):
 class _Exports(c.Structure):
     _fields_ = (
         ("abi", c.c_int32),
-        # By address, as a reload in another thread makes another class of callbacks.
+        # By address, because a reload in another thread makes another class `_Callbacks`.
         ("set_callbacks", c.CFUNCTYPE(c.c_int32, c.c_void_p)),
         ("log", c.CFUNCTYPE(None, c.c_void_p, c.c_char_p)),
     )
 
 
-# Loaded anew (as previews do it), this module still has the filters that live.
+# When this module is loaded anew (previews do that), it keeps the filters that are in use.
 _workers: dict[int, tuple[str, Worker]] = globals().get("_workers", {})
 _log: Callable[[int, bytes], None] = globals().get("_log", lambda host, text: None)
 
 
 def attach(address: int) -> None:
-    """Give the plugin whose VsrExports lie at `address` the functions below.
+    """Give the functions below to the plugin, whose VsrExports are at `address`.
 
     Raises:
         BridgeError: The plugin was built for another version of this package.
     """
     global _log
     exports = _Exports.from_address(address)
-    # Asked first: of a struct of another version nothing after the number can be trusted.
+    # Checked first: in a struct of another version nothing after the number can be trusted.
     if exports.abi != ABI or exports.set_callbacks(c.addressof(_callbacks)):
         raise BridgeError(
-            f"bridge: the compiled plugin must have ABI {ABI}, got {exports.abi}. Reinstall vs-vsr."
+            f"bridge: the compiled plugin has ABI {exports.abi}, and this package needs {ABI}. "
+            "Reinstall vs-vsr."
         )
     _log = exports.log
 
 
 def _report(error: int, filter_name: str, e: BaseException) -> None:
-    """Write at `error` what happened."""
+    """Write to `error` what happened."""
     try:
         text = str(e)
     except Exception:
         text = ""
-    # Compared by name, as a reload makes another class.
+    # Compared by name, because a reload makes another class.
     if not text or all(kind.__name__ != VsrError.__name__ for kind in type(e).__mro__):
         text = f"{filter_name}: {type(e).__name__}: {text or 'no reason was given'}"
     data = text.replace("\0", "\\0").encode(errors="backslashreplace")
@@ -160,7 +162,7 @@ def _create(
     instance: int, filter_name: bytes, arguments: Any, count: int, clip: Any, spec: Any, error: int
 ) -> None:
     try:
-        # Here, where what the import of torch raises becomes a sentence of this filter.
+        # Imported here, so that an error from importing torch becomes a message of this filter.
         from vs_vsr.plugin.worker import create
 
         name = filter_name.decode()
@@ -175,7 +177,7 @@ def _create(
         _workers[instance] = name, worker
         spec.contents.made = 1
     except KeyboardInterrupt:
-        return  # C says so
+        return  # C reports it
     except BaseException as e:
         _report(error, filter_name.decode(), e)
 
@@ -216,14 +218,16 @@ def _run(instance: int, job: Any, error: int) -> None:
         name, worker = _worker(instance)
         j = job.contents
         dtype = np.dtype(f"f{j.sample_bytes}")
-        into = [_frame(j.inputs[i], j.in_height, j.in_width, dtype) for i in range(j.in_count)]
-        out = [_frame(j.outputs[i], j.out_height, j.out_width, dtype) for i in range(j.out_count)]
-        for frame in into:
+        inputs = [_frame(j.inputs[i], j.in_height, j.in_width, dtype) for i in range(j.in_count)]
+        outputs = [
+            _frame(j.outputs[i], j.out_height, j.out_width, dtype) for i in range(j.out_count)
+        ]
+        for frame in inputs:
             # Input planes are shared with other filters.
             for plane in frame.planes:
                 plane.flags.writeable = False
         host = j.host
-        step_job = Job(_step(j.step), into, out, lambda text: _log(host, text.encode()))
+        step_job = Job(_step(j.step), inputs, outputs, lambda text: _log(host, text.encode()))
         if worker.run(step_job):
             j.stale = 1
         j.done = 1
@@ -233,7 +237,7 @@ def _run(instance: int, job: Any, error: int) -> None:
 
 @_Ended
 def _ended(instance: int, chunk: int, missing: Any) -> None:
-    # Without a filter there is nothing to note, and nowhere to say so.
+    # If the filter is gone, there is nothing to note, and nobody to tell.
     if instance in _workers:
         _, worker = _workers[instance]
         worker.ended(chunk, _step(missing.contents) if missing else None)
@@ -262,5 +266,5 @@ def _frame(frame: Any, height: int, width: int, dtype: np.dtype[Any]) -> Frame:
 
 
 _callbacks = _Callbacks(ABI, _create, _next, _run, _ended, _destroy)
-# Never freed: the plugin calls them as long as a filter lives, whatever becomes of this module.
+# Never freed: the plugin calls them as long as a filter is in use, whatever becomes of this module.
 c.pythonapi.Py_IncRef(c.py_object(_callbacks))

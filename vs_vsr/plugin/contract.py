@@ -13,7 +13,7 @@ __all__ = ["ClipInfo", "Frame", "Job", "Spec", "Worker"]
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """The user's clip; a size or format of 0 is variable."""
+    """The user's clip. Width 0 or format 0 means variable."""
 
     width: int
     height: int
@@ -25,7 +25,10 @@ class ClipInfo:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a filter turns the clip into, and how its work is laid out; as VsrSpec in abi.h."""
+    """What a filter turns the clip into, and how its work is laid out.
+
+    VsrSpec in native/abi.h says what the fields are.
+    """
 
     work_format: int
     width: int
@@ -48,41 +51,39 @@ class Frame:
     planes: Sequence[np.ndarray[Any, Any]]
     """R, G, B: (H, W), float32 or float16, with the frame's row stride; inputs are read-only."""
     scene_prev: bool | None = None
-    """Whether a scene begins with this frame; None where it does not say."""
+    """`_SceneChangePrev`: whether a scene begins with this frame; None if the frame has none."""
     scene_next: bool | None = None
-    """Whether a scene ends with this frame; None where it does not say."""
+    """`_SceneChangeNext`: whether a scene ends with this frame; None if the frame has none."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A step and its frames; outputs are there for rendering steps."""
+    """A step and its frames; only steps that render have outputs."""
 
     step: Step
     inputs: Sequence[Frame]
     outputs: Sequence[Frame]
     log: Callable[[str], None]
-    """Writes a line to the core's log, for the user to see; only while the job runs."""
+    """Writes a line to the core's log; only while the job runs."""
 
 
 class Worker(Protocol):
     """What runs one filter."""
 
     def next(self, chunk: int, *, initial: bool) -> Step:
-        """What to do now for `chunk`; `initial`: before its turn has come."""
+        """What to do next for `chunk`; `initial`: asked before its turn (drawn in native/vsr.c)."""
 
     def run(self, job: Job) -> bool:
-        """Do one step.
-
-        Returns when its outputs are written, and raises when nothing uses its frames any longer.
+        """Do the step. Once this returns or raises, nothing uses the job's frames any longer.
 
         Returns:
-            Whether pictures that were made before are no longer right.
+            Whether pictures made before this step are no longer correct.
         """
 
     def ended(self, chunk: int, missing: Step | None) -> None:
-        """Take note that a request for `chunk`, which `next` has been asked about, is over.
+        """Take note that the request for `chunk` is over.
 
         Args:
-            chunk: The chunk that was asked for.
-            missing: The step whose frames the source could not give, if that is why.
+            chunk: The chunk that `next` was asked about.
+            missing: The step whose frames the source could not give, or None.
         """

@@ -21,12 +21,12 @@ from vs_vsr.streaming.windows import WindowStream
 
 __all__ = ["FILTERS", "Filter", "Setup", "plan_for"]
 
-# The longest clip there is.
+# The longest clip that VapourSynth allows.
 _MOST_FRAMES = 2**31 - 1
-# What the pictures of one chunk take at most, where the default chunk is taken.
+# The most memory that one chunk may take if the user names no chunk.
 _CHUNK_BYTES = 2 << 30
 # BasicVSR++ keeps features for every frame that a chunk sees. With fewer frames than this in a
-# chunk most of the work would be for those before and after it.
+# chunk, most of the work would be for the frames before and after it.
 _PP_LEAST_CHUNK = 15
 
 
@@ -40,7 +40,7 @@ class Setup:
     frames_per_input: int = 1
     """Output frames for each input frame."""
     message: str = ""
-    """What the user should know about the defaults taken; may be empty."""
+    """What to tell the user about the chosen defaults; may be empty."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def plan_for(network: nn.Module, arguments: Arguments, options: Options, clip: C
     Raises:
         ArgumentError: An argument breaks its rule.
     """
-    # Chosen by the filter's name, as a reload makes other classes.
+    # Chosen by the filter's name, because a reload makes other classes.
     row = FILTERS[arguments.filter_name]
     return row.plan(network, arguments, row.defaults, options, clip)
 
@@ -75,7 +75,7 @@ def _recurrent(
     context: int = 0,
     coupled: bool = False,
 ) -> Setup:
-    """BasicVSR, RealBasicVSR: a forward state, and a look-ahead for the other way."""
+    """BasicVSR, RealBasicVSR: a forward state, and a look-ahead for the backward pass."""
     lookahead = arguments.at_least("lookahead", defaults.lookahead, 0)
     preroll = arguments.at_least("preroll", defaults.preroll, 0)
     chunk, message = _chunk(arguments, clip, defaults.chunk, _picture_bytes(network, clip))
@@ -104,7 +104,7 @@ def _recurrent(
 def _iconvsr(
     network: Any, arguments: Arguments, defaults: Defaults, options: Options, clip: ClipInfo
 ) -> Setup:
-    """IconVSR: as `_recurrent`, and frames around keyframes; the branches depend on each other."""
+    """IconVSR: as `_recurrent`, with frames around keyframes; the branches depend on each other."""
     # Mirrored at a cut, a window reads up to 2*radius frames on the other side of its centre.
     context = 2 * network.radius
     return _recurrent(network, arguments, defaults, options, clip, context=context, coupled=True)
@@ -115,7 +115,7 @@ def _edvr(
 ) -> Setup:
     chunk, message = _chunk(arguments, clip, defaults.chunk, _picture_bytes(network, clip))
     chunk = chunk or clip.num_frames
-    # Context as of IconVSR.
+    # The same context as IconVSR's.
     plan = Plan(
         frames=clip.num_frames,
         chunk=chunk,
@@ -135,7 +135,8 @@ def _basicvsrpp(
 ) -> Setup:
     lookahead = arguments.at_least("lookahead", defaults.lookahead, 0)
     preroll = arguments.at_least("preroll", defaults.preroll, 0)
-    # Each frame's own feature and those of four passes are held for all that a chunk sees.
+    # For every frame that a chunk sees, its own feature and those of four passes are kept. Networks
+    # that restore reduce frames to a quarter of their size each way first.
     area = clip.width * clip.height
     area = (min(area, options.tile**2) if options.tile else area) // (1 if network.low_res else 16)
     features = 5 * network.channels * options.dtype.itemsize * area
@@ -170,13 +171,13 @@ def _vrt(
             )
         pictures = 2 * _picture_bytes(network, clip)
         chunk, message = _chunk(arguments, clip, defaults.chunk, pictures)
-        # Twice as many frames come out, and a clip has no more than that.
+        # Twice as many frames come out, which must not be more than a clip can have.
         count = min(clip.num_frames, _MOST_FRAMES // 2)
         chunk = chunk or count
         plan = Plan(frames=count, chunk=chunk, segment=chunk, context=2)
         stream = WindowStream(network, None, tile=options.tile, overlap=options.overlap)
         return Setup(stream, plan, whole_frame, 2, message)
-    # A window of frames is two of the attention's windows long.
+    # A window of frames is twice as long as the attention's window.
     length = 2 * network.window[0]
     chunk, message = _chunk(
         arguments, clip, length - defaults.lookahead, _picture_bytes(network, clip)
@@ -206,7 +207,7 @@ def _sigma(network: VRT, arguments: Arguments) -> float | None:
     sigma = arguments.number("sigma", 0, 255, hint)
     if network.denoises and sigma is None:
         rule = "given for weights that denoise"
-        raise arguments.error("sigma", rule, None, "Published weights take 0 to 50.")
+        raise arguments.error("sigma", rule, None, "Use 0 to 50 for the published weights.")
     if sigma is not None and not network.denoises:
         raise ArgumentError(
             f"{arguments.filter_name}: sigma is for denoising weights only, got {sigma}. Leave it "
@@ -236,9 +237,9 @@ def _refine_threshold(arguments: Arguments) -> dict[str, Any]:
 
 # The figures behind these are in docs/measurements.md.
 _BASICVSR = Defaults(chunk=30, lookahead=15, segment_chunks=4, preroll=10)
-# VRT's chunk is for interpolation; its other networks take two of their own windows less what these
-# share, which is as in the published tests. So are the tiles, with whose area its memory grows.
-# What half precision costs is not measured on the released weights.
+# This chunk is for interpolation. VRT's other networks take two of their own windows less what they
+# share, as the published tests do. The tiles are those of the tests too; memory grows with their
+# area. float32, because what half precision costs on the released weights is not measured.
 _VRT = Defaults(
     weights=None,
     dtype=torch.float32,
@@ -252,17 +253,17 @@ _VRT = Defaults(
 FILTERS = {
     "BasicVSR": Filter(_BASICVSR, _recurrent),
     "IconVSR": Filter(_BASICVSR, _iconvsr, _keyframe),
-    # Its frames share features only, which are kept: a short chunk costs nothing and starts soon.
+    # Its frames share only features, which are kept: a short chunk costs nothing and starts soon.
     "EDVR": Filter(Defaults(chunk=10), _edvr, _padding),
     "RealBasicVSR": Filter(replace(_BASICVSR, weights="reds"), _recurrent, _refine_threshold),
     "VRT": Filter(_VRT, _vrt),
-    # It sees frames on both sides of every chunk: so the chunk is longer.
+    # It computes frames on both sides of every chunk too, so long chunks waste less.
     "BasicVSRPP": Filter(Defaults(chunk=60, lookahead=15, preroll=15), _basicvsrpp),
 }
 
 
 def _tiled(network: Any, plan: Plan, options: Options, clip: ClipInfo, message: str = "") -> Setup:
-    """A network whose spatial tiles are streams side by side."""
+    """Run the network as it is, one stream for each spatial tile."""
     parts = tiles(clip.height, clip.width, options.tile, options.overlap, network.scale)
     return Setup(network, plan, parts, message=message)
 
@@ -282,12 +283,12 @@ def _chunk(
     context_bytes: int = 0,
     least: int = 1,
 ) -> tuple[int, str]:
-    """The chunk, and what to tell about it; 0 is the whole clip at once.
+    """The chunk, 0 for the whole clip at once, and a message about it, which may be empty.
 
-    Each frame of a chunk takes `picture_bytes`, and `feature_bytes` while the chunk is computed,
-    with `context_bytes` for the frames that it sees before and after. The pictures of three chunks
-    can be in memory at a time: of the one being computed, the one being handed out, and the one
-    that a cache still has.
+    Each frame of a chunk takes `picture_bytes`, and while the chunk is computed `feature_bytes`
+    too; the frames that it sees before and after take `context_bytes`. The pictures of three chunks
+    can be in memory at the same time: of the chunk being computed, of the one being handed out, and
+    of one that is still in a cache.
     """
     rule = "at least 1, or 0 for the whole clip at once"
     chunk = arguments.at_least("chunk", default, 0, rule)
@@ -307,9 +308,9 @@ def _chunk(
         if held(chunk) > memory:
             rule = f"at least 1 for a clip whose output needs {_gib(held(chunk))}"
             if chunk:
-                rule = f"so low that three chunks fit in memory, which needs {_gib(held(chunk))}"
+                rule = f"small enough that three chunks ({_gib(held(chunk))}) fit in memory"
             rule += f" ({_gib(memory)} here)"
-            raise arguments.error("chunk", rule, chunk, "Leave it out to stream the clip.")
+            raise arguments.error("chunk", rule, chunk, "Leave it out for a chunk that fits.")
         return chunk, ""
     most = min(_CHUNK_BYTES, memory // 4)
     if computed(chunk) <= most:
@@ -318,18 +319,21 @@ def _chunk(
     message = f"{arguments.filter_name}: chunk is {chunk} instead of {default} frames, "
     if computed(chunk) <= most:
         return chunk, message + (
-            f"as each holds {picture_bytes + feature_bytes >> 20} MiB and they should stay under "
-            f"{_gib(most)}."
+            f"because each takes {picture_bytes + feature_bytes >> 20} MiB and all should stay "
+            f"under {_gib(most)}."
         )
     if held(chunk) > memory:
-        rule = f"such that chunks of {chunk} fit in {_gib(memory)} ({_gib(held(chunk))} here)"
+        rule = (
+            f"such that three chunks of {chunk} frames ({_gib(held(chunk))}) fit in memory "
+            f"({_gib(memory)} here)"
+        )
         if context_bytes and not arguments.given("tile"):
             raise arguments.error("tile", rule, 0, "Use tile=256.")
         size = f"{clip.width}x{clip.height}"
-        raise arguments.error("clip", rule, size, "Filter it in parts.")
+        raise arguments.error("clip", rule, size, "Crop it, and filter the parts.")
     return chunk, message + (
-        f"the fewest it goes down to by itself, and holds {_gib(computed(chunk))}. "
-        "Name a tile or a smaller chunk for less."
+        f"the smallest default, and takes {_gib(computed(chunk))}. "
+        "Set tile or a smaller chunk to use less."
     )
 
 

@@ -27,17 +27,17 @@ __all__ = ["FilterWorker", "create"]
 _LARGEST = 2**63 - 1
 _RGBH, _RGBS = 2 << 28 | 1 << 24 | 16 << 16, 2 << 28 | 1 << 24 | 32 << 16
 
-# Built networks stay for the process: a script that is loaded again (mpv does it at every seek)
-# starts at once.
+# Built networks are kept until the process ends, so that a script that is loaded again (mpv does
+# that at every seek) starts at once.
 _built: dict[tuple[object, ...], nn.Module] = {}
 _build_lock = threading.Lock()
 # One thread works on each device, one chunk after another, whichever clip or core they are for. Two
-# at once would fight for cores and memory; and the frame server's threads, each with an OpenMP team
-# and a heap of its own, would take more of both (measured: docs/measurements.md). A module that is
-# loaded anew keeps the thread.
+# at once would fight for cores and memory. The frame server's threads would take more of both, as
+# each would have an OpenMP team and a heap (measured: docs/measurements.md). When this module is
+# loaded anew, it keeps the threads.
 _threads: dict[torch.device, ThreadPoolExecutor] = globals().get("_threads", {})
 
-# A chunk that takes longer is told of: until it is done nothing else shows that there is progress.
+# A chunk that takes longer is announced in the log: until it is done, nothing else shows progress.
 _SLOW_S = 10.0
 
 
@@ -56,8 +56,8 @@ def create(
     """
     if not clip.width or not clip.height or not clip.format:
         raise ArgumentError(
-            f"{filter_name}: clip must be of constant format and size, got a variable one. Bring "
-            "its parts to one with clip.resize, or filter them one by one."
+            f"{filter_name}: clip must have a constant format and size, got a variable one. "
+            "Convert its parts to one with clip.resize, or filter each by itself."
         )
     arguments = Arguments(filter_name, values)
     defaults = FILTERS[filter_name].defaults
@@ -66,7 +66,7 @@ def create(
     setup = plan_for(network, arguments, options, clip)
     plan, frames_per_input = setup.plan, setup.frames_per_input
     if frames_per_input * clip.fps_num > _LARGEST:
-        rule = f"of at most {_LARGEST // frames_per_input} fps"
+        rule = f"at a rate whose numerator is at most {_LARGEST // frames_per_input}"
         raise arguments.error("clip", rule, clip.fps_num, "Set its rate with std.AssumeFPS.")
     scale = setup.stream.scale
     around = 2 * (plan.lookahead + plan.context) + plan.preroll
@@ -90,30 +90,30 @@ def create(
 
 
 class FilterWorker:
-    """One filter's side of the bridge: frames to tensors, the runner, and back."""
+    """The Python side of one filter: frames to tensors, the runner, and back."""
 
     def __init__(self, filter_name: str, runner: Runner, device: torch.device) -> None:
         """Run `runner` on `device` for the filter `filter_name`."""
         self._filter_name = filter_name
         self._runner = runner
         self._device = device
-        # Whether pictures made so far are stale, which nobody has been told.
+        # Whether pictures made so far are stale and the plugin does not know it yet.
         self._stale = False
         with _build_lock:
             if device not in _threads:
                 thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
-                # Started here, where a system without threads to spare fails the filter's creation:
-                # a job that is queued without one would run later, on frames that are long gone.
+                # Started here, so that a system with no thread to spare fails the creation of the
+                # filter. A job queued without a thread would run later, on frames that are gone.
                 thread.submit(int).result()
                 _threads[device] = thread
             self._thread = _threads[device]
 
     def next(self, chunk: int, *, initial: bool) -> Step:
-        """The step to do now for `chunk`; at first, what it is if its turn comes in order."""
+        """The step to do now for `chunk`; if `initial`, the one to expect when its turn comes."""
         return self._runner.expected(chunk) if initial else self._runner.next(chunk)
 
     def run(self, job: Job) -> bool:
-        """Do the step of `job` on its frames; whether pictures made before are stale now."""
+        """Do the step of `job`; return whether pictures made before it are no longer correct."""
         future = self._thread.submit(self._run, job)
         try:
             if not wait([future], _SLOW_S).done:
@@ -123,15 +123,15 @@ class FilterWorker:
                     f"{self._device} for {_SLOW_S:g} s. Their pictures come all at once."
                 )
         finally:
-            # Whatever happens here, the frames are in use until then.
+            # Whatever happens here, the frames are in use until the step ends.
             wait([future])
         hint = "Use a smaller chunk, or tile=256."
         try:
             with _memory_errors(self._filter_name, self._device, "a chunk", hint):
                 future.result()
         finally:
-            # An exception holds this frame, and `future` the exception: the memory of a step that
-            # failed would stay until the garbage is collected.
+            # An exception holds this stack frame, and `future` holds the exception: the memory of
+            # a step that failed would stay until the garbage is collected.
             del future
         stale, self._stale = self._stale, False
         return stale
@@ -141,13 +141,13 @@ class FilterWorker:
         frames = [host.upload(frame.planes, self._device) for frame in job.inputs]
         planes = [frame.planes for frame in job.outputs]
         with host.writing(planes, self._device) as out:
-            # Told once the job is done, also where its own end fails.
+            # Kept: if the writing fails afterwards, the next job that succeeds reports it.
             self._stale |= self._runner.run(job.step, frames, marks, out)
         del frames, out
         devices.trim_heap()
 
     def ended(self, chunk: int, missing: Step | None) -> None:
-        """A request for `chunk` is over; `missing` is what the source could not give for it."""
+        """Take note that the request for `chunk` is over, as `Worker.ended`."""
         try:
             if missing is not None:
                 self._runner.failed(missing)
@@ -157,21 +157,21 @@ class FilterWorker:
 
 @contextmanager
 def _memory_errors(filter_name: str, device: torch.device, what: str, hint: str) -> Iterator[None]:
-    """Say in a sentence that `device` has no memory left for `what`.
+    """Turn errors about memory into one that says what `device` has no memory left for.
 
     Raises:
-        DeviceError: It has none.
+        DeviceError: `device` has no memory left for `what`.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as e:
-        # Of a GPU torch has an exception for it, of a CPU it says so in a plain RuntimeError.
+        # torch has an exception for the memory of a GPU; for that of a CPU it is a RuntimeError.
         of_memory = isinstance(e, MemoryError | torch.OutOfMemoryError)
         if not of_memory and "can't allocate memory" not in str(e):
             raise
         asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(e), re.IGNORECASE)
-        more = f" ({asked[1]} more)" if asked else ""
-        # Not from its traceback, whose frames hold the very memory that is wanting.
+        more = f" (it needs {asked[1]} more)" if asked else ""
+        # Without the traceback, whose stack frames hold the very memory that is missing.
         raise DeviceError(
             f"{filter_name}: {device} has no memory left for {what}{more}. {hint}"
         ) from e.with_traceback(None)
@@ -180,18 +180,18 @@ def _memory_errors(filter_name: str, device: torch.device, what: str, hint: str)
 def _network(arguments: Arguments, options: Options) -> nn.Module:
     """The network of these options, built once for the process."""
     filter_name = arguments.filter_name
-    own = FILTERS[filter_name].network_options(arguments)
+    network_options = FILTERS[filter_name].network_options(arguments)
     path = store.obtain(arguments.text("weights", _default_weights(arguments)), filter_name)
-    # The filter is in it, as what a file holds is checked when it is built.
+    # With the filter, because only building a network checks that the file holds this filter's.
     file = (filter_name, store.identity(path))
-    key = (*file, options.device, options.dtype, *sorted(own.items()))
+    key = (*file, options.device, options.dtype, *sorted(network_options.items()))
     devices.prepare(options.device)
     with _build_lock:
         network = _built.get(key)
         if network is None:
             hint = "Choose another device."
             with _memory_errors(filter_name, options.device, "the network", hint):
-                network = load_model(path, model=filter_name, **own).to(options.device)
+                network = load_model(path, model=filter_name, **network_options).to(options.device)
                 # Buffers stay float32: the means of SPyNet's input are not worth rounding.
                 for parameter in network.parameters():
                     parameter.data = parameter.data.to(options.dtype)

@@ -1,1 +1,1 @@
-"""Weights: which files exist, where they are, and what network a file holds."""
+"""Weights: which files exist, where they are, and which network a file holds."""

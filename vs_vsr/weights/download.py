@@ -1,6 +1,6 @@
-"""Bringing a published file over the network: one GET with a Range, continued where it breaks.
+"""Downloads a published file: one GET with a Range, continued if the connection breaks.
 
-urllib serves: the check of the whole file tells what If-Range would.
+urllib is enough: the check of the whole file finds what If-Range would prevent.
 """
 
 import http.client
@@ -19,9 +19,9 @@ __all__ = ["FetchError", "download", "say", "size_of"]
 
 _BLOCK_BYTES = 256 << 10
 _TIMEOUT_S = 30.0
-# Six times the largest published network, of 44 million parameters in float32.
+# Six times the largest published network, which has 44 million parameters in float32.
 _MOST_BYTES = 1 << 30
-# Waits before the first try and before each continuation of a broken connection.
+# Waits before the first try, and before each try to continue.
 _WAITS_S = (0.0, 1.0, 2.0, 4.0)
 
 
@@ -30,25 +30,25 @@ class FetchError(Exception):
 
 
 class _BrokenError(FetchError):
-    """The connection failed; what has come may be continued."""
+    """The connection failed; the download may be continued."""
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to http and https, and from https to https alone."""
+    """Follows redirects to http and https, and from https only to https."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        """The request that follows; urllib has refused all but http, https and ftp."""
+        """The next request; urllib itself has refused all but http, https and ftp."""
         schemes = ("https",) if req.type == "https" else ("http", "https")
         if urlsplit(newurl).scheme not in schemes:
             fp.close()
-            raise FetchError(f"a redirect must go to {' or '.join(schemes)}, got {newurl}")
+            raise FetchError(f"it redirects to {newurl}, which is not {' or '.join(schemes)}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def download(row: Row, url: str, part: Path) -> None:
-    """Bring `part` to its end over broken connections; a first one that brings nothing is final."""
+    """Download the rest of `part`; try again after a break, unless the first try brings nothing."""
     for wait_s in _WAITS_S:
         time.sleep(wait_s)
         before = size_of(part)
@@ -62,7 +62,7 @@ def download(row: Row, url: str, part: Path) -> None:
 
 
 def _continue(row: Row, url: str, part: Path, have: int) -> None:
-    """Append to `part`, which has `have` bytes, what `url` has beyond them."""
+    """Append the rest of the file at `url` to `part`, which has `have` bytes of it."""
     request = urllib.request.Request(url, headers={"User-Agent": "vs_vsr"})
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -72,8 +72,8 @@ def _continue(row: Row, url: str, part: Path, have: int) -> None:
     except urllib.error.HTTPError as e:
         e.close()
         if e.code == 416 and have:
-            return  # nothing is left to send: `part` is all of it, or the hash tells that it is not
-        raise FetchError(f"the server answers {e.code} {e.reason}") from e
+            return  # no bytes are left: `part` is complete, or its hash will show that it is not
+        raise FetchError(f"the server answered {e.code} {e.reason}") from e
     except (OSError, http.client.HTTPException) as e:
         raise _BrokenError(_reason(e)) from e
     with response:
@@ -88,13 +88,13 @@ def _continue(row: Row, url: str, part: Path, have: int) -> None:
                     break
     if total is None and done > _MOST_BYTES:
         part.unlink()
-        raise FetchError(f"the file must have at most {_MOST_BYTES} bytes, got no end of it")
+        raise FetchError(f"the file does not end after {_MOST_BYTES} bytes")
     if total is not None and done < total:
         raise _BrokenError(f"the connection ended after {done} of {total} bytes")
 
 
 def _total(row: Row, response: Any, start: int) -> int | None:
-    """Size of the whole file; raises before anything is overwritten by what is not the file."""
+    """Size of the whole file, None if unknown; raises before a wrong answer overwrites anything."""
     if response.headers.get_content_type() == "text/html":
         raise FetchError("a web page came instead of the file")
     length = response.headers.get("Content-Length", "")
@@ -102,9 +102,9 @@ def _total(row: Row, response: Any, start: int) -> int | None:
         return row.size_bytes
     total = start + int(length)
     if row.size_bytes not in (None, total):
-        raise FetchError(f"the file must have {row.size_bytes} bytes, got {total}")
+        raise FetchError(f"the file has {total} bytes instead of {row.size_bytes}")
     if total > _MOST_BYTES:
-        raise FetchError(f"the file must have at most {_MOST_BYTES} bytes, got {total}")
+        raise FetchError(f"the file has {total} bytes, more than the {_MOST_BYTES} allowed")
     return total
 
 
@@ -120,16 +120,16 @@ def _blocks(response: Any) -> Iterator[bytes]:
 
 
 def _progress(blocks: Iterator[bytes], name: str, done: int, total: int | None) -> Iterator[bytes]:
-    """Pass blocks on and tell standard error how far they are: in place, or a line every 10 %."""
+    """Pass blocks on and show progress: in place on a terminal, else a line every 10 %."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
-    told = -1
+    last_tenth = -1
     try:
         for block in blocks:
             yield block
             done += len(block)
             share = done * 100 // total if total else 0
-            if terminal or share // 10 > told:
-                told = share // 10
+            if terminal or share // 10 > last_tenth:
+                last_tenth = share // 10
                 of = f" of {total / 1e6:.1f} MB ({share} %)" if total else ""
                 say(f"fetching {name}: {done / 1e6:.1f} MB{of}", end="\r" if terminal else "\n")
     finally:
@@ -138,11 +138,11 @@ def _progress(blocks: Iterator[bytes], name: str, done: int, total: int | None) 
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Tell standard error."""
+    """Write a line to standard error."""
     # A host without a console has no standard error.
     if sys.stderr is not None:
         line = f"vs_vsr: {text}{end}" if text else end
-        # A name may hold what is no text, and a host's standard error may take ASCII alone.
+        # A file name may not be text, and a host's standard error may take only ASCII.
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding))
         sys.stderr.flush()
@@ -153,5 +153,5 @@ def _reason(error: Exception) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Its bytes; 0 where there is no such file."""
+    """Size of a file in bytes; 0 if it does not exist."""
     return path.stat().st_size if path.is_file() else 0

@@ -1,9 +1,9 @@
-"""The form of a checkpoint file, looked at before anything reads its tensors.
+"""The form of a checkpoint file, checked before anything reads its tensors.
 
 torch's reader of untrusted files (`weights_only`) runs no code, but a file can still make it take
-any amount of memory: by members that are compressed, and by what it may call beside the tensors
-(`bytearray` of a number, codecs that double a text). No published file has any of that, so it is
-refused by what the file names. Nothing here needs torch.
+any amount of memory: with compressed members, and with what it may call beside the tensors
+(`bytearray` of a number, codecs that double a text). No published file does any of that, so a file
+that names such things is refused. Nothing here needs torch.
 """
 
 import pickletools
@@ -17,16 +17,16 @@ __all__ = ["FormError", "Kind", "kind_of"]
 
 Kind = Literal["zip", "pickle", "safetensors"]
 
-# A list of tensors takes up to seventy times its size in memory (measured, of empty lists). The
-# longest published one, VRT's, has 0.3 MB.
+# The most bytes that a file's list of tensors may have. It takes up to seventy times its size in
+# memory (measured on empty lists). The longest published one, VRT's, has 0.3 MB.
 _INDEX_BYTES = 2 << 20
 
-# Before zips torch wrote its magic number, the protocol, the sizes of C's types, the object and the
-# keys of its storages, each as a pickle; then the storages.
+# Before it wrote zips, torch wrote its magic number, the protocol, the sizes of C's types, the
+# object and the keys of its storages, each as a pickle, and then the storages.
 _OLD_PICKLES = 5
 _OLD_START = re.compile(rb"\x80.\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\.", re.DOTALL)
 
-# What tensors are made of, and what trainers note beside them.
+# What tensors are made of, and what trainers store beside them.
 _NAMES = re.compile(
     r"torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
     r"|torch(\.cuda)? (Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
@@ -44,19 +44,19 @@ _ODD_TENSORS = {
 
 
 class FormError(Exception):
-    """What a file is, where it is no checkpoint: "a web page"."""
+    """The file is not a checkpoint; the text says what it is, as "a web page"."""
 
 
 def kind_of(path: Path) -> Kind:
-    """How a checkpoint file is written.
+    """The format that a checkpoint file is written in.
 
     Raises:
-        FormError: It is not a checkpoint, or asks for more than tensors that are stored in it.
+        FormError: It is not a checkpoint, or asks for more than the tensors stored in it.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(512)
-        if head[8:9] == b"{":  # the length of a JSON header, then that
+        if head[8:9] == b"{":  # the length of a JSON header, then the header
             _check_size(int.from_bytes(head[:8], "little"))
             return "safetensors"
         try:
@@ -82,11 +82,11 @@ def _check_zip(file: BinaryIO) -> None:
                 member.compress_type != zipfile.ZIP_STORED
                 or member.file_size > member.compress_size
             ):
-                raise FormError("a compressed zip, which torch does not write,")
-        # torch finds its index in any case.
+                raise FormError("a compressed zip, which torch does not write")
+        # torch finds its index whether the name is in upper or lower case.
         indices = [member for member in members if member.filename.lower().endswith("data.pkl")]
         if not indices:
-            raise FormError("a zip that is no checkpoint")
+            raise FormError("a zip that is not a checkpoint")
         for member in indices:
             _check_size(member.file_size)
             _check_pickle(BytesIO(archive.read(member)))
@@ -106,16 +106,16 @@ def _check_pickle(file: BinaryIO) -> None:
     start = file.tell()
     for code, value, position in pickletools.genops(file):
         _check_size((position or 0) - start)
-        # Of the codes that name something, the one that torch reads.
+        # Of the codes that name something, torch reads only this one.
         if code.name == "GLOBAL" and not _NAMES.fullmatch(str(value)):
             if value in _ODD_TENSORS:
-                raise FormError(f"a checkpoint with {_ODD_TENSORS[value]} tensors,")
-            raise FormError("a pickle of more than tensors, or a damaged one,")
+                raise FormError(f"a checkpoint with {_ODD_TENSORS[value]} tensors")
+            raise FormError("a pickle of more than tensors, or a damaged one")
 
 
 def _check_size(index_bytes: int) -> None:
     if index_bytes > _INDEX_BYTES:
-        raise FormError(f"a list of tensors of over {_INDEX_BYTES >> 20} MiB in a file")
+        raise FormError(f"a file whose list of tensors is over {_INDEX_BYTES >> 20} MiB")
 
 
 def _look(head: bytes) -> str:

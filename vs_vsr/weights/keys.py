@@ -1,6 +1,6 @@
 """The names of tensors in published files, and what the modules here call them.
 
-The lineages compute the same and differ in names only. Those here are BasicSR's, with the last
+The lineages compute the same and differ only in names. The names here are BasicSR's, with the last
 four convolutions under `upsampler.`.
 """
 
@@ -8,7 +8,7 @@ import re
 
 __all__ = ["canonical"]
 
-# The networks whose files come in several lineages; VRT's, for one, has only its own names.
+# The networks whose files come in several lineages. VRT's files have only one.
 _IN_LINEAGES = (
     "BasicVSR",
     "IconVSR",
@@ -29,7 +29,7 @@ _MMAGIC = (
      r"fusion.\1."),
 )  # fmt: skip
 
-# EDVR as it was released in 2019. Its two temporal attentions are the other way round.
+# EDVR as it was released in 2019. Its two temporal attentions have each other's names.
 _OLD_EDVR = (
     (r"^pre_deblur\.conv_first(_1)?\.", "predeblur.conv_first."),
     (r"^pre_deblur\.conv_first_2\.", "predeblur.stride_conv_hr1."),
@@ -64,8 +64,8 @@ def canonical(key: str, network: str) -> str:
     """What the modules here call the tensor `key` of a file of `network`."""
     if network not in _IN_LINEAGES:
         return key
-    # mmagic counts the convolutions, BasicSR the layers with the ReLUs between; and EDVR's blocks
-    # of 2019 counted from one.
+    # mmagic counts only the convolutions, BasicSR counts the ReLUs between them too. EDVR's blocks
+    # of 2019 are counted from one.
     key = _MMAGIC_SPYNET.sub(lambda m: f"{m[1]}{2 * int(m[2])}.", key)
     key = _OLD_BLOCK.sub(lambda m: f"predeblur.resblock_l1.{int(m[1]) - 1}.", key)
     for pattern, name in _RENAMES:

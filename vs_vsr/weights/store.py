@@ -1,8 +1,8 @@
-"""Finding a weights file, and fetching it where it is not here yet.
+"""Finds a weights file, and fetches it if it is not on this machine yet.
 
-The order: a file the user names; the user's cache; files that an installed distribution carries;
-the network. What is fetched is checked before it gets its name, so a file under its name is whole:
-by its hash, and by its form where no hash, or only the beginning of one, is published.
+The order: a file that the user names, the user's cache, files in installed distributions, a
+download. A fetched file is checked before it gets its name, so a file under its name is whole. It
+is checked by its hash; if none is published, or only the beginning of one, by its form too.
 """
 
 import hashlib
@@ -31,16 +31,16 @@ _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
 def cache_folder() -> Path:
-    """Where fetched weights lie: $VSR_CACHE, or `weights` in the user's cache of vs_vsr."""
-    own = os.environ.get("VSR_CACHE")
-    return Path(own).expanduser() if own else user_cache_path("vs_vsr") / "weights"
+    """Where fetched weights are: $VSR_CACHE, or `weights` in the user's cache of vs_vsr."""
+    folder = os.environ.get("VSR_CACHE")
+    return Path(folder).expanduser() if folder else user_cache_path("vs_vsr") / "weights"
 
 
 def obtain(weights: str | os.PathLike[str], filter_name: str | None = None) -> Path:
-    """The file for `weights`, fetched if need be.
+    """The file for `weights`, fetched if necessary.
 
     Args:
-        weights: A file, or a name of the registry, alone or as FILTER/NAME.
+        weights: A file, or a published name, alone or as FILTER/NAME.
         filter_name: The filter it is for, for the name and the messages.
 
     Raises:
@@ -48,7 +48,7 @@ def obtain(weights: str | os.PathLike[str], filter_name: str | None = None) -> P
     """
     text = os.fspath(weights)
     path = Path(os.path.expanduser(text))
-    # Path.is_file would raise where a folder may not be entered.
+    # Path.is_file would raise if a folder may not be entered.
     if os.path.isfile(path):
         return path
     separators = (os.sep, os.altsep or os.sep)
@@ -64,7 +64,7 @@ def obtain(weights: str | os.PathLike[str], filter_name: str | None = None) -> P
 
 
 def copies(row: Row) -> list[Path]:
-    """Files on this machine that should be the one of `row`: cached, then carried."""
+    """Files on this machine that should be that of `row`: in the cache, then installed ones."""
     paths = [cache_folder() / row.file]
     if row.carried_by is not None:
         distribution, member = row.carried_by
@@ -73,31 +73,32 @@ def copies(row: Row) -> list[Path]:
         except importlib.metadata.PackageNotFoundError:
             pass
         else:
-            # Located only: importing the distribution would run it.
+            # Only located: importing the distribution would run it.
             paths.append(Path(str(found.locate_file(member))))
     return [path for path in paths if os.path.isfile(path)]
 
 
 def identity(path: Path) -> tuple[object, ...]:
-    """What tells a file from every other, and from what it was before it was changed.
+    """What distinguishes a file from all others, and from itself before a change.
 
-    The path as it was typed does not: a folder is left and entered, archives give equal times.
+    The path as it was typed and the modification time do not: the working folder changes, and
+    archives give equal times.
 
     Raises:
         OSError: There is no such file.
     """
     real = path.resolve()
     stat = real.stat()
-    # The change time is the system's own: no program that sets the other times sets it.
+    # The change time too: programs can set the modification time, but not this one.
     times = (stat.st_mtime_ns, stat.st_ctime_ns)
     return (real, stat.st_dev, stat.st_ino, stat.st_size, *times)
 
 
 def is_intact(path: Path, row: Row) -> bool:
-    """Whether nothing speaks against `path` being the published file of `row`.
+    """Whether `path` may be the published file of `row`, by all that is known about that file.
 
-    Where no whole hash is published, it is also held to its size, if that is known, and to the
-    form of a checkpoint. A file is read once a process and version of it.
+    If no whole hash is published, the size (if it is known) and the form of a checkpoint are
+    checked too. Each version of a file is read only once per process.
     """
     return _is_sound(path, row.sha256, row.size_bytes, identity(path))
 
@@ -108,7 +109,7 @@ def local_file(row: Row) -> Path | None:
 
 
 def fetch(row: Row, filter_name: str | None = None) -> Path:
-    """Fetch the file of `row` into the cache: continued, checked, then given its name.
+    """Fetch the file of `row` into the cache. It gets its name only after it was checked.
 
     One process fetches, others wait for it.
 
@@ -117,15 +118,15 @@ def fetch(row: Row, filter_name: str | None = None) -> Path:
         filter_name: The filter it is for, for the messages.
 
     Raises:
-        WeightsError: It cannot be had; what has come stays as `.part` if it may be continued.
+        WeightsError: It cannot be fetched. What came stays as `.part` if it can be continued.
     """
     target = cache_folder() / row.file
     offline = os.environ.get("VSR_OFFLINE", "0") not in ("", "0")
     if offline or not row.urls:
-        rule = "on this machine while VSR_OFFLINE is set" if row.urls else "fetched by hand"
-        got = "a damaged" if os.path.isfile(target) else "no"
+        reason = "VSR_OFFLINE forbids downloads" if row.urls else "it has no direct address"
+        state = "damaged" if os.path.isfile(target) else "not on this machine"
         raise WeightsError(
-            f"{filter_name or 'weights'}: {row.full_name} must be {rule}, got {got} {target.name}. "
+            f"{filter_name or 'weights'}: {row.full_name} is {state}, and {reason}. "
             f"{_by_hand(row, target)}"
         )
     try:
@@ -135,9 +136,9 @@ def fetch(row: Row, filter_name: str | None = None) -> Path:
             return local_file(row) or _fetch_locked(row, target, filter_name)
     except OSError as e:
         raise WeightsError(
-            f"{filter_name or 'weights'}: the cache folder must be writable, got "
-            f"{type(e).__name__} for {target.parent} ({e.strerror}). Make room there, or set "
-            "VSR_CACHE to another folder."
+            f"{filter_name or 'weights'}: the cache folder {target.parent} cannot be written to "
+            f"({type(e).__name__}: {e.strerror}). Make room there, or set VSR_CACHE to another "
+            "folder."
         ) from e
 
 
@@ -169,58 +170,58 @@ def _fetch_locked(row: Row, target: Path, filter_name: str | None) -> Path:
         say(f"{row.full_name} is at {target} (licence: {row.licence})")
         return target
     raise WeightsError(
-        f"{filter_name or 'weights'}: {row.full_name} must come from one of its addresses, got "
-        f"{'; '.join(reasons)}. {_by_hand(row, target)}"
+        f"{filter_name or 'weights'}: {row.full_name} could not be fetched: {'; '.join(reasons)}. "
+        f"{_by_hand(row, target)}"
     )
 
 
 def _fill(row: Row, url: str, part: Path) -> None:
-    """Fill `part` from `url` and check it."""
+    """Download the rest of `part` from `url`, and check the file."""
     if urlsplit(url).scheme not in ("http", "https", "file"):
         raise FetchError("not an http, https or file address")
     continued = size_of(part) > 0
     download(row, url, part)
     fault = _fault(part, row.sha256, row.size_bytes)
     if continued and fault:
-        # What lay here may have been the start of something else: once more, from nothing.
+        # What was here may have been the start of another file: once more from the beginning.
         part.unlink()
         download(row, url, part)
         fault = _fault(part, row.sha256, row.size_bytes)
     if fault:
         size = size_of(part)
         part.unlink()
-        raise FetchError(f"{fault} of {size} bytes")
+        raise FetchError(f"{fault} ({size} bytes came)")
 
 
 @cache
 def _is_sound(path: Path, sha256: str, size_bytes: int | None, file: tuple[object, ...]) -> bool:
-    """Whether the file has no fault; `file`, its identity, tells remembered answers apart."""
+    """Whether the file has no fault; `file` is its identity, so a changed file is checked again."""
     try:
         fault = _fault(path, sha256, size_bytes)
     except OSError as e:
         fault = f"it cannot be read ({e.strerror})"
     if fault:
-        say(f"{path} is passed over: {fault}")
+        say(f"{path} is ignored: {fault}")
     return not fault
 
 
 def _fault(path: Path, sha256: str, size_bytes: int | None) -> str:
-    """What tells that `path` is not the file of that hash, if anything does."""
+    """Why `path` is not the file of that hash; empty if nothing shows that."""
     got = _sha256(path) if sha256 else ""
     if not got.startswith(sha256):
-        return f"sha256 must begin {sha256[:8]}, got {got[:8]}"
+        return f"its sha256 begins with {got[:8]}, not {sha256[:8]}"
     if len(sha256) == len(got) > 0:
         return ""
-    # Eight digits can be forged in minutes, so the rest of what is known is held against it too.
+    # Eight digits can be forged in minutes, so all else that is known is checked too.
     if size_bytes not in (None, size_of(path)):
-        return f"it must have {size_bytes} bytes, got a file"
+        return f"it does not have {size_bytes} bytes"
     try:
         kind = kind_of(path)
     except FormError as e:
-        return f"it must be a whole checkpoint, got {e}"
-    # Of torch's formats only a zip tells whether all of it is there.
+        return f"it is {e}"
+    # Of torch's two formats, only a zip shows whether it is complete.
     if kind == "zip" and not _is_whole_zip(path):
-        return "it must be a whole checkpoint, got a damaged zip"
+        return "it is a damaged zip"
     return ""
 
 
@@ -250,19 +251,19 @@ def _tell_once(terms: str) -> None:
 
 
 def _tell_terms(row: Row) -> None:
-    """Tell standard error once a process what the user may not do with the file."""
+    """Say on standard error, once per process, what the licence forbids."""
     if row.non_commercial:
         _tell_once(f"{row.filter} {row.name} is {row.licence}: not for commercial use")
 
 
 def _neighbours(path: Path) -> str:
-    """What to do about a file that is not there."""
+    """What to do about a file that does not exist."""
     try:
         entries = sorted(entry.name for entry in path.parent.iterdir())
     except OSError as e:
-        return f"Its folder {path.parent} cannot be listed either ({e.strerror}); check the path."
+        return f"Check the path; its folder {path.parent} cannot be listed either ({e.strerror})."
     names = [name for name in entries if name.lower().endswith(_SUFFIXES)]
     near = get_close_matches(path.name, names, n=5, cutoff=0) if names else []
     if near:
-        return f"That folder has {', '.join(near)}."
-    return "Check the path; that folder holds no weights."
+        return f"Check the path; its folder has {', '.join(near)}."
+    return "Check the path; its folder has no weights."

@@ -1,4 +1,4 @@
-"""What vs_vsr.plugin.worker is to the bridge, without a network: repeats pixels four times.
+"""A worker for the bridge without a network: it repeats pixels four times.
 
 Its frames show what they were made from: R is the input, G counts the frames of the segment up to
 this one (the state that is carried), B is the number of frames read after the chunk.
@@ -92,7 +92,7 @@ class Worker:
             Path(self.value).touch()
             time.sleep(0.4)
         if self.mode == "run" and step.chunk == int(self.value):
-            raise ValueError("the model exploded")
+            raise ValueError("the network exploded")
         if len(job.inputs) != step.last - step.first:
             raise RuntimeError("not the frames of the step")
         out = self.plan.output(step.chunk)
