@@ -50,6 +50,12 @@ class Small:
     """Arguments that the filter needs."""
     options: NetworkOptions = field(default_factory=NetworkOptions)
     """Options that `load_model` needs for the same."""
+    state_weights: str = r"trunk\.main\.0\.weight$"
+    """Pattern of the first weights that see a state, after the frame's 3 channels."""
+    gain: float = 4
+    """Times these weights the network remembers all of a short clip, and stays finite."""
+    sees_ahead: bool = True
+    """Whether a frame changes pictures before it too."""
 
 
 _ALONE = Plan(frames=14, chunk=3, segment=3, context=4, state_is_cache=True)
@@ -63,8 +69,10 @@ def _coupled(lookahead: int, context: int) -> Plan:
     )
 
 
+_PP = r"backbone.*main\.0\.weight$"
+
 NETWORKS = {
-    "BasicVSR": Small("BasicVSR", lambda: BasicVSR(8, 1), _CARRIED),
+    "BasicVSR": Small("BasicVSR", lambda: BasicVSR(8, 1), _CARRIED, gain=2),
     "IconVSR": Small("IconVSR", lambda: IconVSR(8, 1, extraction_blocks=1), _coupled(2, 4)),
     "IconVSR Vimeo": Small(
         "IconVSR",
@@ -76,14 +84,28 @@ NETWORKS = {
     "EDVR": Small("EDVR", lambda: EDVR(8, 5, 1, 1), _ALONE),
     "EDVR deblur": Small("EDVR", lambda: EDVR(8, 5, 1, 1, predeblur=True, hr_in=True), _ALONE),
     "RealBasicVSR": Small("RealBasicVSR", lambda: RealBasicVSR(8, 1, 1), _CARRIED),
-    "BasicVSRPP": Small("BasicVSRPP", lambda: BasicVSRPP(16, 1, end_blocks=1), _BESIDE),
-    "BasicVSRPP restore": Small("BasicVSRPP", lambda: BasicVSRPP(16, 1, low_res=False), _BESIDE),
+    "BasicVSRPP": Small(
+        "BasicVSRPP", lambda: BasicVSRPP(16, 1, end_blocks=1), _BESIDE, state_weights=_PP, gain=8
+    ),
+    "BasicVSRPP restore": Small(
+        "BasicVSRPP", lambda: BasicVSRPP(16, 1, low_res=False), _BESIDE, state_weights=_PP, gain=8
+    ),
     "VRT x4": Small("VRT", lambda: vrt(upscale=4)),
     "VRT deblur": Small("VRT", vrt),
     "VRT denoise": Small("VRT", lambda: vrt(denoising=True), arguments={"sigma": 20}),
     "VRT interpolate": Small("VRT", lambda: vrt(window=(4, 8, 8), pa_frames=0, independent=())),
 }
 STREAMED = [name for name, small in NETWORKS.items() if small.plan is not None]
+# One for each way of streaming, for tests that do not depend on the network.
+ONE_EACH = [
+    "BasicVSR",
+    "IconVSR",
+    "EDVR",
+    "RealBasicVSR",
+    "BasicVSRPP",
+    "VRT deblur",
+    "VRT interpolate",
+]
 
 
 def network(name: str) -> nn.Module:

@@ -18,6 +18,8 @@ import vapoursynth as vs
 from conftest import environment, small_network
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SAMPLE = EXAMPLES / "sample.mp4"
 

@@ -96,17 +96,26 @@ def test_no_form_of_import_is_overlooked(
     assert list(imports("vs_vsr.streaming.new")) == [want]
 
 
-def defined(tree: ast.Module) -> set[str]:
-    """Names that a module makes, public ones."""
+def defined(node: ast.AST) -> set[str]:
+    """Public names that a module makes, within its `if` and `try` too; imports make none."""
     names = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names.add(node.target.id)
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(child.name)
+        elif isinstance(child, ast.Name):
+            names |= {child.id} if isinstance(child.ctx, ast.Store) else set()
+        elif not isinstance(child, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            names |= defined(child)
     return {name for name in names if not name.startswith("_")}
+
+
+def test_no_form_of_definition_is_overlooked() -> None:
+    source = (
+        "a, (b, *c) = 1, (2, 3)\nd: int = 4\ntype e = int\nasync def f(): g = 1\n"
+        "if d:\n    class h: i = 1\nelse:\n    for j in ():\n        k = [x for x in ()]\n"
+        "try: import l\nexcept OSError: m = 1\nwith open('') as n: pass\n_o = 1\n"
+    )
+    assert defined(ast.parse(source)) == set("abcdefhjkmn")
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -127,6 +136,16 @@ def test_modules_take_public_names_from_each_other(module: str) -> None:
     for other, name in imports(module):
         if name not in (None, "*"):
             assert name in import_module(other).__all__, f"{module} takes {name} from {other}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_imported_by_a_name_in_a_string(module: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name in ("import_module", "__import__"):
+                texts = [a.value for a in ast.walk(node) if isinstance(a, ast.Constant)]
+                assert not any("vs_vsr" in str(text) for text in texts)
 
 
 @pytest.mark.parametrize(

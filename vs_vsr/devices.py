@@ -111,7 +111,7 @@ def _multiplies_bf16() -> bool:
 
 
 def prepare(device: torch.device) -> None:
-    """Make a device give the same bits every time, and the same as others of its kind."""
+    """Make a device compute float32 in float32, and the same bits every time."""
     if device.type == "cuda":
         # Settings of the process, which the threads of all devices share: float32 convolutions in
         # float32, and the same algorithm every time.

@@ -171,6 +171,7 @@ print(len(bridge._workers), flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 def test_ctrl_c_a_hundred_times_while_filters_are_made(tmp_path: Path) -> None:
     # One that comes between the handler and the next `try` ends the program, as it should: then
@@ -249,6 +250,7 @@ print(len(bridge._workers))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
 @pytest.mark.parametrize("format", ["RGBS", "YUV444P8"])
 def test_every_allocation_may_fail(tmp_path: Path, format: str) -> None:
@@ -313,6 +315,7 @@ def test_ctrl_c_while_a_filter_is_destroyed_is_not_lost() -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_no_thread_for_the_worker() -> None:
     """A creation fails where the system has no thread left, and nothing is left of it."""
     done = run(

@@ -277,6 +277,7 @@ def test_each_chunk_is_computed_once_for_a_filter_that_looks_at_many_frames(
     assert sorted(renders(worker)) == list(range(length // chunk))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", [vs.RGBS, vs.YUV444P16], ids=["rgb", "yuv"])
 def test_pictures_that_become_stale_on_their_way(
     stand_in: ModuleType, monkeypatch: pytest.MonkeyPatch, format: int

@@ -8,6 +8,8 @@ import torch
 import vapoursynth as vs
 from conftest import drifting, small_checkpoint
 
+pytestmark = pytest.mark.slow
+
 LENGTH, CUT, SIZE = 12, 6, (36, 64)
 # The scenes change inside a chunk, at its border, and at a segment's.
 CHUNKS = [{"chunk": 4, "segment": 12}, {"chunk": 3, "segment": 12}, {"chunk": 3, "segment": 6}]

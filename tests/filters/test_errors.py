@@ -152,6 +152,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
 @pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="another allocator is preloaded")
 def test_a_cpu_without_the_memory(weights: str) -> None:
@@ -175,6 +176,7 @@ core.vsr.BasicVSR(clip, weights=sys.argv[1], device="cpu").get_frame(0)
 """
 
 
+@pytest.mark.slow
 def test_a_processor_without_bfloat16(weights: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", OLD_PROCESSOR, weights],

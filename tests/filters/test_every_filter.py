@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import vapoursynth as vs
-from networks import NETWORKS, checkpoint
+from networks import NETWORKS, ONE_EACH, checkpoint
 
 from vs_vsr.weights.loader import load_model
 
@@ -19,8 +19,6 @@ LENGTH, CUT = 13, 6
 # Small chunks make many borders; each filter takes the arguments that it has.
 SMALL = {"chunk": 3, "lookahead": 2, "segment": 6, "preroll": 2}
 
-# One for each way of streaming, for tests that do not depend on the network.
-ONE_EACH = ["IconVSR", "EDVR", "RealBasicVSR", "BasicVSRPP", "VRT deblur", "VRT interpolate"]
 # These two stream as the other VRT does, slowly.
 STREAMS = [name for name in NETWORKS if name not in ("VRT x4", "VRT denoise")]
 
@@ -75,6 +73,7 @@ def size_for(name: str) -> tuple[int, int]:
     return (64, 64) if name.startswith("VRT") else (40, 36)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STREAMS)
 def test_one_answer_per_frame(name: str, folder: Path) -> None:
     clip = moving(size=size_for(name), cut=CUT)
@@ -90,6 +89,7 @@ def test_one_answer_per_frame(name: str, folder: Path) -> None:
     assert [pixels(future.result()) for future in futures] == [want[n] for n in asked]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STREAMS)
 def test_nothing_crosses_a_cut(name: str, folder: Path) -> None:
     size, options = size_for(name), small(name)
@@ -108,6 +108,7 @@ def test_nothing_crosses_a_cut(name: str, folder: Path) -> None:
     assert pictures(odd=after)[: rate * CUT] != seen[: rate * CUT]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in NETWORKS if n != "VRT interpolate"])
 def test_the_whole_clip_at_once_is_the_network(name: str, folder: Path) -> None:
     width, height = size_for(name)
@@ -126,6 +127,7 @@ def test_the_whole_clip_at_once_is_the_network(name: str, folder: Path) -> None:
     np.testing.assert_allclose(got, want[0].clamp(0, 1).numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["EDVR", "EDVR deblur", "BasicVSRPP", "RealBasicVSR"])
 def test_chunks_that_see_enough_are_the_whole_clip(name: str, folder: Path) -> None:
     clip = moving()
@@ -151,6 +153,7 @@ def test_short_clips_of_odd_size_in_yuv(name: str, length: int, folder: Path) ->
     assert len(list(out.frames())) == length * (2 if "interpolate" in name else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["EDVR", "IconVSR", "BasicVSRPP restore"])
 def test_spatial_tiles_cover_the_frame(name: str, folder: Path) -> None:
     clip = moving(3, (150, 90))
@@ -205,6 +208,7 @@ def test_interpolation_doubles_the_rate_and_halves_the_durations(folder: Path) -
     assert [pixels(made[i]) == pixels(made[i - 1]) for i in (1, 3, 5, 7)] == [False, True] * 2
 
 
+@pytest.mark.slow
 def test_an_endless_clip_is_interpolated_too(folder: Path) -> None:
     clip = core.std.BlankClip(format=vs.RGBS, width=64, height=64, length=2**31 - 1)
     out = filtered("VRT interpolate", folder, clip)
@@ -214,6 +218,7 @@ def test_an_endless_clip_is_interpolated_too(folder: Path) -> None:
     out.get_frame(5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_a_source_that_fails_at_a_frame(name: str, folder: Path) -> None:
     def fail(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
@@ -306,19 +311,17 @@ def test_each_filter_has_its_own_arguments_only(folder: Path) -> None:
         filtered("IconVSR", folder, moving(2), sigma=3)
 
 
-@pytest.mark.parametrize("function", ["iconvsr", "edvr", "realbasicvsr", "basicvsrpp", "vrt"])
-def test_the_typed_twin_is_the_same_filter(function: str, folder: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ONE_EACH if name != "VRT interpolate"])
+def test_the_typed_twin_is_the_same_filter(name: str, folder: Path) -> None:
     import vs_vsr
 
-    by_function = {"vrt": "VRT deblur", "iconvsr": "IconVSR Vimeo"}
-    name = by_function.get(function) or next(n for n in NETWORKS if n.lower() == function)
-    own = NETWORKS[name].arguments
+    small, weights = NETWORKS[name], checkpoint(name, folder)
     clip = moving(3, size_for(name))
-    twin = getattr(vs_vsr, function)(
-        clip, weights=checkpoint(name, folder), precision="fp32", chunk=2, **own
-    )
+    twin = getattr(vs_vsr, small.filter.lower())
+    pictures = twin(clip, weights=weights, precision="fp32", chunk=2, **small.arguments)
     want = filtered(name, folder, clip, chunk=2)
-    assert [pixels(f) for f in twin.frames()] == [pixels(f) for f in want.frames()]
+    assert [pixels(f) for f in pictures.frames()] == [pixels(f) for f in want.frames()]
 
 
 def test_the_typed_twin_wants_a_clip() -> None:

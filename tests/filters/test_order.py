@@ -11,6 +11,8 @@ import pytest
 import vapoursynth as vs
 from conftest import environment, small_checkpoint
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 200
 # A clip that any process can make, whatever its order: each pixel is a function of frame and place.
 CLIP = """

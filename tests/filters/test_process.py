@@ -22,6 +22,7 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="reads /proc for its peak memory"
 )
@@ -41,6 +42,7 @@ def test_memory_does_not_grow_with_the_clip(weights: Path, tmp_path: Path) -> No
     assert long < 1.05 * short, f"{short} kB after 400 frames, {long} after 2000"
 
 
+@pytest.mark.slow
 def test_standard_output_is_the_video_and_nothing_else(weights: Path, tmp_path: Path) -> None:
     script = tmp_path / "out.vpy"
     # Read backwards, so that states are rebuilt.
@@ -59,6 +61,7 @@ def test_standard_output_is_the_video_and_nothing_else(weights: Path, tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_a_capped_chunk_is_reported_beside_the_video(weights: Path, tmp_path: Path) -> None:
     script = tmp_path / "large.vpy"
     script.write_text(
@@ -119,6 +122,7 @@ def test_the_typed_twin_is_the_same_filter(weights: Path) -> None:
         np.testing.assert_array_equal(np.asarray(twin[p]), np.asarray(own[p]))
 
 
+@pytest.mark.slow
 def test_prefetch_gives_the_same_and_reads_each_frame_once(weights: Path) -> None:
     import numpy as np
     import vapoursynth as vs

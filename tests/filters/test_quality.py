@@ -19,7 +19,7 @@ KNOWN = [
     ("reds4", "BIx4", 31.1132, 0.9189),
 ]
 
-pytestmark = pytest.mark.usefixtures("real_weights")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("real_weights")]
 
 
 def read(folder: Path) -> list[Array]:

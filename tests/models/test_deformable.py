@@ -120,6 +120,7 @@ def test_half_precision_positions_stay_exact() -> None:
     torch.testing.assert_close(got.float(), want, atol=0.02, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [1, 2])
 def test_it_is_what_torchvision_gives(runs: int) -> None:
     from torchvision.ops import deform_conv2d
@@ -132,6 +133,7 @@ def test_it_is_what_torchvision_gives(runs: int) -> None:
     assert torch.equal(layer.deform(x, offsets, mask), want)
 
 
+@pytest.mark.slow
 # The first is torchvision as it is; in the others its extension has another name, or does not load.
 @pytest.mark.parametrize(
     ("change", "imports"),

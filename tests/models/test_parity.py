@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from vs_vsr import load_model
 from vs_vsr.plugin.plans import FILTERS
+
+pytestmark = pytest.mark.slow
 
 # What no file holds, as the references' constructors call it.
 OPTIONS = {

@@ -18,6 +18,8 @@ from vs_vsr.models.edvr import EDVR
 from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.models.vrt import VRT
 
+pytestmark = pytest.mark.slow
+
 Case = tuple[Callable[[], nn.Module], tuple[int, int, int], Callable[[Any, Tensor], Tensor]]
 
 

@@ -68,6 +68,7 @@ def clip(frames: int, height: int = 64, width: int = 64, batch: int = 1) -> Tens
     return torch.unflatten(fine, 0, (batch, frames))
 
 
+@pytest.mark.slow
 def test_the_reference_result(shared: Path) -> None:
     found = 0
     for meta_file in sorted((shared / "parity").glob("vrt_*/meta.json")):
@@ -91,6 +92,7 @@ def test_the_reference_result(shared: Path) -> None:
     assert found, "the folder has no case of VRT"
 
 
+@pytest.mark.slow
 def test_names_and_shapes_of_every_released_file(shared: Path) -> None:
     files = sorted((shared / "keys").glob("vrt_*.json"))
     assert len(files) == 9
@@ -101,6 +103,7 @@ def test_names_and_shapes_of_every_released_file(shared: Path) -> None:
         assert {name: list(value.shape) for name, value in state.items()} == listed["keys"]
 
 
+@pytest.mark.slow
 def test_state_goes_out_and_in() -> None:
     state = small(upscale=4).state_dict()
     assert state["conv_first.weight"].shape == (24, 27, 1, 3, 3)
@@ -111,6 +114,7 @@ def test_state_goes_out_and_in() -> None:
     assert torch.equal(small(upscale=4)(x), other(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pa_frames", [2, 4, 6])
 def test_a_clip_too_short_repeats_its_last_frame(pa_frames: int) -> None:
     model, least = small(pa_frames=pa_frames), pa_frames // 2 + 1
@@ -122,6 +126,7 @@ def test_a_clip_too_short_repeats_its_last_frame(pa_frames: int) -> None:
     assert model(x[:, :1]).shape == x[:, :1].shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 61), (70, 64), (9, 5)])
 def test_odd_sizes_are_mirrored(size: tuple[int, int]) -> None:
     model, (height, width) = small(upscale=4), size
@@ -136,11 +141,13 @@ def test_odd_sizes_are_mirrored(size: tuple[int, int]) -> None:
     torch.testing.assert_close(y, want, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_pictures_of_a_batch_do_not_meet() -> None:
     model, x = small(pa_frames=4, upscale=4), clip(3, 64, 72, batch=2)
     torch.testing.assert_close(model(x)[1:], model(x[1:]), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_noise_level() -> None:
     model, x = small(denoising=True), clip(2)
     assert not torch.allclose(model(x, 10), model(x, 40), atol=1e-4)
@@ -167,6 +174,7 @@ def test_noise_level() -> None:
         plain(x, 10)
 
 
+@pytest.mark.slow
 def test_interpolation() -> None:
     model, x = small(pa_frames=0), clip(4, 66, 61)
     y = model(x)
@@ -188,6 +196,7 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
         small()(torch.zeros(shape))
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near() -> None:
     x = clip(3)
     want = small(upscale=4)(x)
@@ -198,6 +207,7 @@ def test_bfloat16_stays_near() -> None:
     assert (y - want).abs().mean() < 0.02 * want.std()
 
 
+@pytest.mark.slow
 def test_one_tile_is_the_whole() -> None:
     model, x = small(upscale=4), clip(4)
     whole = model(x)
@@ -206,6 +216,7 @@ def test_one_tile_is_the_whole() -> None:
     assert torch.equal(model.in_space(x, tile=64, overlap=20), whole)
 
 
+@pytest.mark.slow
 def test_clips_are_averaged_where_they_overlap() -> None:
     model, x = small(), clip(6)
     y = model.tiled(x, tile=(3, 0, 0), overlap=(1, 0, 0))
@@ -257,6 +268,7 @@ def test_neighbours_give_up_half_the_overlap(overlap: int, scale: int) -> None:
     np.testing.assert_allclose(y[0, 0, 0].numpy(), total / times, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_tiles_in_space_and_time() -> None:
     model, x = small(upscale=4), clip(4, 64, 88)
     y = model.tiled(x, tile=(3, 64, 64), overlap=(2, 20, 20))
@@ -322,6 +334,7 @@ def test_nearest4_reads_beside_a_whole_number() -> None:
     assert torch.equal(y, torch.stack([x[0, :, 40 + j, 40 + i] for i in (0, 1) for j in (0, 1)]))
 
 
+@pytest.mark.slow
 def test_pixels_are_those_of_exact_flows(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = small(), clip(3)
     exact = deepcopy(model.spynet).double()

@@ -72,6 +72,7 @@ def plain_basicvsr(model: Any, frames: list[Tensor]) -> Tensor:
     return torch.stack(pictures, dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("size", [(9, 5), (33, 64), (50, 78)])
 def test_basicvsr_of_any_size_and_length(length: int, size: tuple[int, int]) -> None:
@@ -84,6 +85,7 @@ def test_basicvsr_of_any_size_and_length(length: int, size: tuple[int, int]) -> 
     torch.testing.assert_close(model(torch.stack(frames, dim=1)), want, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(st.sampled_from(["IconVSR", "IconVSR Vimeo"]), st.integers(7, 16), st.integers(1, 9))
 def test_iconvsr_of_any_length_and_stride(name: str, length: int, stride: int) -> None:
@@ -110,6 +112,7 @@ def official(index: int, length: int, padding: str) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(st.sampled_from(["EDVR", "EDVR deblur"]), st.integers(5, 12), st.booleans())
 def test_edvr_of_any_length(name: str, length: int, other: bool) -> None:

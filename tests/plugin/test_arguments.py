@@ -1,6 +1,7 @@
 """A filter's arguments are listed in C, in Python and in the docs: the lists must agree."""
 
 import inspect
+import os
 import re
 import typing
 from collections.abc import Iterator
@@ -8,15 +9,20 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+import torch
 import vapoursynth as vs
 from conftest import assert_made_table
 from networks import NETWORKS, checkpoint
 
 import vs_vsr
 from vs_vsr import filters
+from vs_vsr.models.iconvsr import IconVSR
+from vs_vsr.models.realbasicvsr import RealBasicVSR
 from vs_vsr.plugin import worker
+from vs_vsr.plugin.arguments import Arguments
 from vs_vsr.plugin.contract import ClipInfo
 from vs_vsr.plugin.plans import FILTERS
+from vs_vsr.weights.sizes import NetworkOptions
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "filters.md"
 
@@ -42,8 +48,8 @@ def kinds(annotation: Any) -> set[str]:
     parts = get_args(annotation) or (annotation,)
     if len(parts) > 1 or get_origin(annotation) is not None:
         return set().union(*(kinds(part) for part in parts if part is not type(None)))
-    names = {vs.VideoNode: "vnode", int: "int", bool: "int", float: "float"}
-    return {names.get(annotation, "data")}
+    names = {vs.VideoNode: "vnode", int: "int", bool: "int", float: "float", str: "data"}
+    return {names.get(annotation, "data" if issubclass(annotation, os.PathLike) else "?")}
 
 
 def test_every_filter_is_everywhere() -> None:
@@ -60,7 +66,13 @@ def test_the_typed_twin_has_the_arguments_that_are_registered(name: str) -> None
     assert typed.keys() == registered.keys()
     for argument, kind in registered.items():
         # A matrix is a name or a number, which VapourSynth passes on as text.
-        assert kind in kinds(typed[argument])
+        assert kinds(typed[argument]) - ({"int"} if argument == "matrix" else set()) == {kind}
+    # All but the clip may be left out, in C as in Python.
+    parts = getattr(vs.core.vsr, name).signature.strip(";").split(";")
+    assert [part.split(":")[0] for part in parts if not part.endswith(":opt")] == ["clip"]
+    parameters = inspect.signature(getattr(filters, name.lower())).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    assert needed == ["clip"]
 
 
 class Recording(dict[str, Any]):
@@ -85,15 +97,14 @@ class Recording(dict[str, Any]):
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_every_argument_that_is_registered_is_read_and_no_other(name: str, tmp_path: Path) -> None:
-    asked = set()
     clip = ClipInfo(64, 64, 20, int(vs.RGBS), 25, 1)
     for key, small in NETWORKS.items():
         if small.filter == name:
             weights = str(checkpoint(key, tmp_path))
             values = Recording(weights=weights, device="cpu", **small.arguments)
             worker.create(name, values, clip)
-            asked |= values.asked
-    assert asked == signature(name).keys() - {"clip"}
+            # Of each kind of weights, as what one of them ignored would be ignored in silence.
+            assert values.asked == signature(name).keys() - {"clip"}
 
 
 def documented() -> Iterator[tuple[str, set[str]]]:
@@ -123,7 +134,7 @@ def defaults() -> str:
         if name == "VRT":
             values["chunk"] = f"{d.chunk}, or 2 windows of the network less `lookahead`"
         cells = [str(values[key]) if key in signature(name) else "" for key in names]
-        precision = "fp32" if d.dtype else "auto"
+        precision = {None: "auto", torch.float32: "fp32"}[d.dtype]
         weights = f'`"{d.weights}"`' if d.weights else "must be named"
         lines.append(f"| {' | '.join([f'`{name}`', weights, f'`"{precision}"`', *cells])} |")
     return "\n".join(lines)
@@ -153,4 +164,18 @@ def test_the_defaults_in_the_docstrings_are_those_of_the_plans(name: str) -> Non
         if argument in signature(name):
             assert re.search(rf"{argument}: [^:]*default {value}\.", where)
     if "segment" in signature(name):
-        assert f"default {d.segment_chunks} chunks" in shared
+        assert f"default {d.segment_chunks} chunks" in where
+
+
+def test_the_defaults_of_a_networks_own_arguments_are_told_as_they_are() -> None:
+    texts = (PAGE.read_text(), filters.iconvsr.__doc__ or "", NetworkOptions.__doc__ or "")
+    page, twin_text, options = (re.sub(r"\s+", " ", text) for text in texts)
+    stride, threshold = IconVSR(8, 1).keyframe_stride, RealBasicVSR(8, 1, 1).refine_threshold
+    assert f"default {stride}, as the published" in page
+    assert f"Default {stride}, as the published" in twin_text
+    assert f"default {stride}." in options
+    assert f"default {threshold:g}, which is one pass" in page
+    assert f"in 1/255, default {threshold:g}." in options
+    # Left out, nothing is passed on: the network's own default holds.
+    for row in FILTERS.values():
+        assert row.network_options(Arguments("X", {})) == {}

@@ -93,6 +93,7 @@ def test_the_ends_of_a_shot_are_keyframes_and_the_grid_goes_on(
     assert refilled(monkeypatch, range(6), [8]) == want
 
 
+@pytest.mark.slow
 def test_a_seek_of_iconvsr_looks_ahead_while_it_advances() -> None:
     plan = Plan(frames=LENGTH, chunk=3, lookahead=2, segment=9, preroll=2, context=4, coupled=True)
     in_order = streamed("IconVSR", plan, range(plan.chunks))
@@ -107,6 +108,7 @@ def test_realbasicvsr_cleans_each_frame_once(monkeypatch: pytest.MonkeyPatch) ->
     assert len(calls) == LENGTH
 
 
+@pytest.mark.slow
 def test_realbasicvsr_decides_for_each_chunk_by_its_own_frames() -> None:
     model: Any = network("RealBasicVSR")
     changes = [

@@ -45,6 +45,7 @@ def pictures(
 PLAN = Plan(frames=27, chunk=4, lookahead=3, segment=16, preroll=5)
 
 
+@pytest.mark.slow
 def test_any_order_gives_the_same_bits() -> None:
     frames = drifting(PLAN.frames, *SIZE)
     in_order = pictures(PLAN, frames)
@@ -73,6 +74,7 @@ def test_one_chunk_is_the_whole_clip() -> None:
     assert torch.equal(pictures(Plan(frames=9, chunk=9, segment=9), frames), whole)
 
 
+@pytest.mark.slow
 def test_more_context_comes_nearer_to_the_whole_clip() -> None:
     frames = drifting(24, *SIZE)
     whole = small_network()(torch.stack(frames, dim=1))[0]
@@ -93,6 +95,7 @@ def test_more_context_comes_nearer_to_the_whole_clip() -> None:
     assert errors[-1] < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mark", [(True, False), (False, True)])
 @pytest.mark.parametrize("cut", [8, 9, 16, 18, 25])
 def test_nothing_crosses_a_cut(cut: int, mark: Marks) -> None:
@@ -108,6 +111,7 @@ def test_nothing_crosses_a_cut(cut: int, mark: Marks) -> None:
     assert not torch.equal(pictures(PLAN, frames)[cut], want[cut])
 
 
+@pytest.mark.slow
 def test_whole_clip_sides_of_a_cut_equal_separate_clips() -> None:
     frames = drifting(15, *SIZE)
     marks = [NO_MARKS] * 15
@@ -118,6 +122,7 @@ def test_whole_clip_sides_of_a_cut_equal_separate_clips() -> None:
     assert torch.equal(whole, torch.cat((left, right)))
 
 
+@pytest.mark.slow
 def test_any_order_gives_the_same_bits_with_cuts_found_in_the_pictures() -> None:
     frames = [*drifting(14, *SIZE), *drifting(13, *SIZE, seed=9)]
     in_order = pictures(PLAN, frames, scenes="detect")
@@ -129,6 +134,7 @@ def test_any_order_gives_the_same_bits_with_cuts_found_in_the_pictures() -> None
     assert torch.equal(pictures(PLAN, frames), pictures(PLAN, frames, marks=marks, scenes="off"))
 
 
+@pytest.mark.slow
 def test_pairs_with_marks_and_without_in_any_order() -> None:
     # The scene changes at a chunk's border, at a segment's, where a mark says that it does not, and
     # inside a chunk.
@@ -149,6 +155,7 @@ def test_pairs_with_marks_and_without_in_any_order() -> None:
     assert not torch.equal(pictures(PLAN, frames, marks=marks, scenes="detect"), want)
 
 
+@pytest.mark.slow
 def test_after_a_chunk_the_source_could_not_give_the_next_starts_cold() -> None:
     frames = drifting(PLAN.frames, *SIZE)
     through = clip(PLAN, frames)
@@ -165,6 +172,7 @@ def test_after_a_chunk_the_source_could_not_give_the_next_starts_cold() -> None:
     assert torch.equal(through.chunk(3), want[12:16])
 
 
+@pytest.mark.slow
 def test_a_preroll_that_comes_after_all() -> None:
     plan = Plan(frames=24, chunk=4, lookahead=1, segment=8, preroll=3)
     frames = drifting(plan.frames, *SIZE)

@@ -12,6 +12,8 @@ from vs_vsr.streaming.clip import Clip
 from vs_vsr.streaming.plan import Plan, WindowPlan
 from vs_vsr.streaming.windows import WindowStream
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 24, 28
 
 

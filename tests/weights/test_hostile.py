@@ -219,6 +219,7 @@ for path in hostile:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted as Linux does")
 def test_small_files_take_little_memory(tmp_path: Path) -> None:
     torch.save(OrderedDict(state()), tmp_path / "plain.pth")

@@ -24,6 +24,7 @@ from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.models.realbasicvsr import RealBasicVSR
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.vrt import VRT
+from vs_vsr.plugin.plans import FILTERS
 from vs_vsr.weights.keys import canonical
 from vs_vsr.weights.loader import build, load_model
 from vs_vsr.weights.sizes import architecture
@@ -120,6 +121,7 @@ def test_a_round_trip(name: str, layout: str, tmp_path: Path) -> None:
 FRAMES = {"EDVR 7": 7, "EDVR features": 7, "VRT interpolate": 4, "SPyNet": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_was_saved_gives_the_same_pictures(name: str, tmp_path: Path) -> None:
     make, layouts = NETWORKS[name]
@@ -151,6 +153,7 @@ def test_every_edvr(
     assert_same(build(layout(want.state_dict()), tmp_path), want)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     channels=st.sampled_from([8, 16]), blocks=st.integers(0, 4), ends=st.integers(0, 3),
@@ -169,17 +172,10 @@ def test_every_recurrent_network(
         assert_same(build(layout(want.state_dict()), tmp_path), want)
 
 
-PUBLISHED = {
-    "basicvsr": "BasicVSR",
-    "basicvsrpp": "BasicVSRPP",
-    "edvr": "EDVR",
-    "iconvsr": "IconVSR",
-    "realbasicvsr": "RealBasicVSR",
-    "spynet": "SPyNet",
-    "vrt": "VRT",
-}
+PUBLISHED = {name.lower(): name for name in [*FILTERS, "SPyNet"]}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 def test_published_names_and_shapes_fit(shared: Path) -> None:
     listed = sorted((shared / "keys").glob("*.json"))
@@ -225,6 +221,7 @@ def test_the_authors_unpublished_2x_network(tmp_path: Path) -> None:
         build(odd, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["EDVR 5", "IconVSR REDS", "BasicVSR++", "VRT x4", "RealBasicVSR"])
 def test_one_tensor_missing_or_left_over_or_misshapen(name: str, tmp_path: Path) -> None:
     state = NETWORKS[name][0]().state_dict()

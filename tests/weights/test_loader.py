@@ -98,6 +98,12 @@ def test_what_was_loaded_is_saved_as_the_docstring_says(tmp_path: Path) -> None:
     assert_small_network(load_model(tmp_path / "small.safetensors"))
 
 
+def test_an_option_that_no_network_has_is_refused_at_once() -> None:
+    options: Any = {"paddding": "replicate"}
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'paddding'$"):
+        load_model("no/such.pth", **options)
+
+
 @pytest.mark.parametrize(("channels", "blocks"), [(8, 1), (16, 0), (24, 3)])
 def test_sizes_are_read_from_shapes(channels: int, blocks: int, tmp_path: Path) -> None:
     model: Any = build(small_network(channels, blocks).state_dict(), tmp_path)

@@ -61,6 +61,7 @@ def table() -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_the_table_on_the_page_is_what_loads() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -32,7 +32,7 @@ __all__ = ["main"]
 
 _HEIGHT, _WIDTH = 180, 320
 _CONVOLUTION_FLOP = 2 * 64 * 64 * 9 * _HEIGHT * _WIDTH
-# Useful work of one frame: two trunks, two flows, fusion and upsampler, no look-ahead.
+# Useful work of one frame: two trunks, two flows, fusion and upsampler, no lookahead.
 _FRAME_FLOP = 0.72e12
 
 _SCRIPT = """\

@@ -2,7 +2,7 @@
 
     python -m vs_vsr.bench.borders LOW_FOLDER TRUTH_FOLDER --weights vimeo90k-bd
 
-The folders hold the frames of one clip as image files, in the order of their names. --model takes
+The folders hold the frames of one clip as image files, in the order of their names. --filter takes
 IconVSR, RealBasicVSR and BasicVSRPP too. Each setting is run over the whole clip; the table gives
 what it loses against the whole-clip mode in dB, on the mean and on the worst frame. It goes to
 standard error, one JSON object with every figure to --json.
@@ -41,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("low", type=Path)
     parser.add_argument("truth", type=Path)
-    networks = ("BasicVSR", "IconVSR", "RealBasicVSR", "BasicVSRPP")
-    parser.add_argument("--model", choices=networks, default="BasicVSR")
+    filters = ("BasicVSR", "IconVSR", "RealBasicVSR", "BasicVSRPP")
+    parser.add_argument("--filter", choices=filters, default="BasicVSR")
     parser.add_argument("--weights", default="reds4")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
-    network: Any = load_model(args.weights, model=args.model)
+    network: Any = load_model(args.weights, model=args.filter)
     if args.precision == "bf16":
         for parameter in network.parameters():
             parameter.data = parameter.data.bfloat16()
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         sys.stderr.write(text + "\n")
     if args.json:
-        named = {k: getattr(args, k) for k in ("model", "weights", "precision")}
+        named = {k: getattr(args, k) for k in ("filter", "weights", "precision")}
         result = {**named, "frames": count, "torch": torch.__version__, "rows": rows}
         args.json.write_text(json.dumps(result))
 

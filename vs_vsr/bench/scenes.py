@@ -173,7 +173,7 @@ def _difference_of_luma(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _milliseconds(width: int, height: int) -> float:
-    """What a frame costs in a chunk of 30 with a look-ahead of 15, the best of a few."""
+    """What a frame costs in a chunk of 30 with a lookahead of 15, the best of a few."""
     frames = list(torch.rand(4, 1, 3, height, width)) * 12
     frames = frames[:46]
     took = []

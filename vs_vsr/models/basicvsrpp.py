@@ -170,8 +170,8 @@ class BasicVSRPP(Network):
                 aligned = self.deform_align[name](
                     frame_features[0], feature, flow, older, older_flow
                 )
-            residue = self.backbone[name](concat([*frame_features, aligned]))
-            older, feature = feature, aligned + residue
+            trunk = self.backbone[name]
+            older, feature = feature, aligned + trunk(concat([*frame_features, aligned]))
             yield feature
 
 

@@ -77,8 +77,8 @@ class RealBasicVSR(Network):
             frames: (B, T, 3, H, W), RGB, [0, 1], float32.
             refine_threshold: The frames are cleaned again, up to three times in all, until a pass
                 changes them by less than this on average over the clip, in units of 1/255. None
-                takes the network's own. Its default, 255, is one pass in practice; 5 turns on the
-                paper's dynamic refinement.
+                takes the network's own. Its default, 255, is one pass in practice; 5 is what the
+                published configurations suggest for dynamic refinement.
 
         Returns:
             (B, T, 3, 4*H, 4*W), float32, not clamped.

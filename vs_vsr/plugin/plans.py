@@ -75,7 +75,7 @@ def _recurrent(
     context: int = 0,
     coupled: bool = False,
 ) -> Setup:
-    """BasicVSR, RealBasicVSR: a forward state, and a look-ahead for the backward pass."""
+    """BasicVSR, RealBasicVSR: a forward state, and a lookahead for the backward pass."""
     lookahead = arguments.at_least("lookahead", defaults.lookahead, 0)
     preroll = arguments.at_least("preroll", defaults.preroll, 0)
     chunk, message = _chunk(arguments, clip, defaults.chunk, _picture_bytes(network, clip))

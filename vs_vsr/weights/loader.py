@@ -4,7 +4,7 @@ import os
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import safetensors.torch
 import torch
@@ -39,6 +39,10 @@ def load_model[N: nn.Module](
     weights: _File, *, model: type[N], **options: Unpack[NetworkOptions]
 ) -> N: ...
 @overload
+def load_model(  # type: ignore[overload-overlap]  # parts are no networks
+    weights: _File, *, model: Literal["EDVRFeatures", "SPyNet"], **options: Unpack[NetworkOptions]
+) -> nn.Module: ...
+@overload
 def load_model(
     weights: _File, *, model: str | None = None, **options: Unpack[NetworkOptions]
 ) -> Network: ...
@@ -71,12 +75,12 @@ def load_model(
         WeightsError: There is no such file, or it is damaged or holds something else.
         ArgumentError: The network has no such option, or the option breaks its rule.
     """
-    # By its name, because a reload makes another class.
-    expected = model.__name__ if isinstance(model, type) else model
-    path = store.obtain(weights, expected)
     for name in options:
         if name not in NetworkOptions.__annotations__:
             raise TypeError(f"load_model() got an unexpected keyword argument {name!r}")
+    # By its name, because a reload makes another class.
+    expected = model.__name__ if isinstance(model, type) else model
+    path = store.obtain(weights, expected)
     chosen = {name: value for name, value in options.items() if value is not None}
     network = build(read(path, expected), path, expected, **chosen)
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

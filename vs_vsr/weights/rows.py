@@ -13,7 +13,7 @@ class Row:
     """One published file."""
 
     filter: str
-    """The filter whose network it is for."""
+    """The filter whose network it is for; or SPyNet or EDVRFeatures, parts of networks."""
     name: str
     """What a user types for `weights`; filters may share a name."""
     file: str
