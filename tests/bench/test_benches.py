@@ -76,6 +76,7 @@ def test_speed(
     assert "% of the convolution peak" in written.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["BasicVSR", "EDVR M"])
 def test_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     for key in ("BasicVSR", "EDVR M"):
@@ -100,6 +101,7 @@ def test_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) ->
     assert result == {}
 
 
+@pytest.mark.slow
 def test_borders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = small_checkpoint(tmp_path, channels=8, blocks=1)
     # Longer than the chunks of some settings.

@@ -140,6 +140,7 @@ def test_chunks_that_see_enough_are_the_whole_clip(name: str, folder: Path) -> N
         np.testing.assert_allclose(np.asarray(a[1]), np.asarray(b[1]), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("length", [1, 2])
 def test_short_clips_of_odd_size_in_yuv(name: str, length: int, folder: Path) -> None:

@@ -110,6 +110,7 @@ def assert_same(got: nn.Module, want: nn.Module) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "layout"), CASES)
 def test_a_round_trip(name: str, layout: str, tmp_path: Path) -> None:
     make, layouts = NETWORKS[name]

@@ -28,6 +28,7 @@ def loaded(row: Row) -> tuple[nn.Module, str]:
         return build(state, Path(row.file), row.filter), "its layout"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.full_name)
 def test_every_row_loads_as_its_authors_built_it(row: Row) -> None:
