@@ -27,7 +27,7 @@ ROOMS = {
     "devices": {"errors"},
     "models": {"errors"},
     "transfer": set(),
-    "streaming": {"models"},
+    "streaming": {"errors", "models"},
     "weights": {"errors", "models"},
     "plugin": {"devices", "errors", "models", "streaming", "transfer", "weights"},
     "__init__": {"filters", "weights"},

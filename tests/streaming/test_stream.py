@@ -79,6 +79,13 @@ def test_interpolation_gives_two_pictures_a_frame() -> None:
     assert torch.equal(torch.cat((first, last), dim=1)[0], want)
 
 
+def test_a_plan_is_for_the_clip() -> None:
+    net: Any = network("BasicVSR")
+    message = r"^Clip: frames must be as many as those of the plan \(4\), got 3\. Make a plan for"
+    with pytest.raises(ShapeError, match=message):
+        Clip(net, Plan.whole(4), drifting(3, HEIGHT, WIDTH))
+
+
 @pytest.mark.parametrize("name", STREAMED)
 def test_what_leaves_no_chunk_is_refused(name: str) -> None:
     model: Any = network(name)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from vs_vsr.errors import ShapeError
 from vs_vsr.models.stream import Stream
 from vs_vsr.streaming.plan import Plan
 from vs_vsr.streaming.runner import Runner
@@ -37,7 +38,15 @@ class Clip:
             scenes: Where cuts come from, as for a filter.
             marks: The scene cut marks of each frame; by default none.
             parts: Spatial tiles, as `tiles` gives them; by default whole frames.
+
+        Raises:
+            ShapeError: The plan is for another number of frames.
         """
+        if len(frames) != plan.frames:
+            raise ShapeError(
+                f"Clip: frames must be as many as those of the plan ({plan.frames}), got "
+                f"{len(frames)}. Make a plan for this clip."
+            )
         height, width = frames[0].shape[-2:]
         self.plan = plan
         self.runner = Runner(
