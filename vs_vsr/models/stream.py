@@ -137,6 +137,12 @@ class Network(nn.Module):
         def __call__(self, frames: Tensor) -> Tensor:
             """As `forward`."""
 
+        # Each network has its own.
+        def step(
+            self, frames: Sequence[Tensor], span: Span, state: Any, out: Sequence[Planes] | None
+        ) -> Any:
+            """As `Stream.step`."""
+
     def forward(self, frames: Tensor) -> Tensor:
         """Make all pictures of a clip.
 
@@ -151,12 +157,6 @@ class Network(nn.Module):
         """
         check_clip(self, frames)
         return run_clip(self, frames)
-
-    def step(
-        self, frames: Sequence[Tensor], span: Span, state: Any, out: Sequence[Planes] | None
-    ) -> Any:
-        """As `Stream.step`."""
-        raise NotImplementedError
 
     def stream(
         self,
