@@ -19,7 +19,7 @@ from vs_vsr import filters
 from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.models.realbasicvsr import RealBasicVSR
 from vs_vsr.plugin import worker
-from vs_vsr.plugin.arguments import Arguments
+from vs_vsr.plugin.arguments import Arguments, Defaults
 from vs_vsr.plugin.contract import ClipInfo
 from vs_vsr.plugin.plans import FILTERS
 from vs_vsr.weights.sizes import NetworkOptions
@@ -123,6 +123,11 @@ def test_the_page_lists_the_arguments_that_are_registered() -> None:
     }
 
 
+def segment(defaults: Defaults) -> str:
+    """The default of `segment`, in the words of the page."""
+    return str(defaults.segment_frames or f"{defaults.segment_chunks} chunks")
+
+
 def defaults() -> str:
     """A row of docs/filters.md for each filter, from its row in plans.py."""
     names = ("chunk", "lookahead", "segment", "preroll", "tile", "overlap")
@@ -130,7 +135,7 @@ def defaults() -> str:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, row in FILTERS.items():
         d = row.defaults
-        values = {**vars(d), "segment": f"{d.segment_chunks} chunks"}
+        values = {**vars(d), "segment": segment(d)}
         if name == "VRT":
             values["chunk"] = f"{d.chunk}, or 2 windows of the network less `lookahead`"
         cells = [str(values[key]) if key in signature(name) else "" for key in names]
@@ -164,7 +169,7 @@ def test_the_defaults_in_the_docstrings_are_those_of_the_plans(name: str) -> Non
         if argument in signature(name):
             assert re.search(rf"{argument}: [^:]*default {value}\.", where)
     if "segment" in signature(name):
-        assert f"default {d.segment_chunks} chunks" in where
+        assert re.search(rf"segment: [^:]*default {segment(d)}\b", where)
 
 
 def test_the_defaults_of_a_networks_own_arguments_are_told_as_they_are() -> None:

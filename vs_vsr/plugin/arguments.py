@@ -43,7 +43,9 @@ class Defaults:
     chunk: int
     lookahead: int = 0
     segment_chunks: int = 1
-    """Chunks in a segment."""
+    """Chunks in a segment, at least."""
+    segment_frames: int = 0
+    """Frames in a segment, at least."""
     preroll: int = 0
     tile: int = 0
     """Side in pixels of spatial tiles; 0 is whole frames."""

@@ -79,7 +79,8 @@ def _recurrent(
     lookahead = arguments.at_least("lookahead", defaults.lookahead, 0)
     preroll = arguments.at_least("preroll", defaults.preroll, 0)
     chunk, message = _chunk(arguments, clip, defaults.chunk, _picture_bytes(network, clip))
-    default_segment = defaults.segment_chunks * (chunk or clip.num_frames)
+    length = chunk or clip.num_frames
+    default_segment = length * max(defaults.segment_chunks, -(-defaults.segment_frames // length))
     segment = arguments.at_least("segment", default_segment, 1)
     if not chunk:
         plan = Plan.whole(clip.num_frames, context=context, coupled=coupled)
