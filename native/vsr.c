@@ -471,6 +471,7 @@ static const Filter filters[] = {
     {"RealBasicVSR", BEFORE LOOKAHEAD SEGMENT PREROLL AFTER "refine_threshold:float:opt;"},
     {"VRT", BEFORE LOOKAHEAD AFTER "sigma:float:opt;"},
     {"BasicVSRPP", BEFORE LOOKAHEAD PREROLL AFTER},
+    {"AnimeSR", BEFORE SEGMENT PREROLL AFTER},
 };
 
 /* The arguments except the clip; the strings belong to the map. NULL without memory. */

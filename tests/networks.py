@@ -13,6 +13,7 @@ from lineages import State, basicsr, mmagic, old_edvr
 from torch import nn
 
 from vs_vsr.bench.networks import VRT_RESTORE, VRT_UPSCALE
+from vs_vsr.models.animesr import AnimeSR
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.edvr import EDVR
@@ -55,7 +56,7 @@ class Small:
     gain: float = 4
     """Times these weights the network remembers all of a short clip, and stays finite."""
     sees_ahead: bool = True
-    """Whether a frame changes pictures before it too."""
+    """Whether a frame changes all pictures before it too."""
 
 
 _ALONE = Plan(frames=14, chunk=3, segment=3, context=4, state_is_cache=True)
@@ -90,6 +91,14 @@ NETWORKS = {
     "BasicVSRPP restore": Small(
         "BasicVSRPP", lambda: BasicVSRPP(16, 1, low_res=False), _BESIDE, state_weights=_PP, gain=8
     ),
+    "AnimeSR": Small(
+        "AnimeSR",
+        lambda: AnimeSR(8, (3, 2, 1)),
+        Plan(frames=14, chunk=3, segment=6, preroll=2, context=1, coupled=True),
+        state_weights=r"conv_s1_first\.0\.weight$",
+        gain=6,
+        sees_ahead=False,
+    ),
     "VRT x4": Small("VRT", lambda: vrt(upscale=4)),
     "VRT deblur": Small("VRT", vrt),
     "VRT denoise": Small("VRT", lambda: vrt(denoising=True), arguments={"sigma": 20}),
@@ -103,6 +112,7 @@ ONE_EACH = [
     "EDVR",
     "RealBasicVSR",
     "BasicVSRPP",
+    "AnimeSR",
     "VRT deblur",
     "VRT interpolate",
 ]
@@ -177,13 +187,14 @@ def published(row: Row) -> nn.Module:
         "RealBasicVSR": RealBasicVSR,
         "EDVRFeatures": lambda: EDVRFeatures(frames=frames),
         "SPyNet": SPyNet,
+        "AnimeSR": AnimeSR,
     }
     return makes[row.filter]()
 
 
 def layout(row: Row) -> Callable[[State], State]:
     """The names that the file of a row has."""
-    if row.filter == "VRT":
+    if row.filter in ("VRT", "AnimeSR"):
         return dict
     if row.page and row.filter == "EDVR":
         return old_edvr

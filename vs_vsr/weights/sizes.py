@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
+from vs_vsr.models.animesr import AnimeSR
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.edvr import EDVR, Padding
@@ -145,6 +146,17 @@ def _spynet(shapes: _Shapes) -> nn.Module:
     return SPyNet()
 
 
+def _animesr(shapes: _Shapes) -> nn.Module:
+    channels = shapes.of("recurrent_cell.conv_s1_first.0.weight")[0]
+    bodies = [f"recurrent_cell.body_s{scale}_first" for scale in (1, 2, 4)]
+    blocks = [shapes.count(rf"{re.escape(body)}\.(\d+)\.") for body in bodies]
+    for i in (1, 2):
+        # The scales end together, so a coarser one has no more blocks.
+        if blocks[i] > blocks[i - 1]:
+            raise SizeError(f"{bodies[i - 1]}.{blocks[i - 1]}.conv1.weight")
+    return AnimeSR(channels, blocks)
+
+
 def _vrt(shapes: _Shapes) -> nn.Module:
     stages = [f"stage{i}" for i in range(1, 8)]
     last = [f"stage8.{k}" for k in range(1, shapes.count(r"stage8\.(\d+)\.linear\.") + 1)]
@@ -213,6 +225,7 @@ class _Architecture:
 
 # The most specific first.
 _ARCHITECTURES = (
+    _Architecture("AnimeSR", r"recurrent_cell\.", _animesr),
     _Architecture("VRT", r"stage1\.", _vrt),
     _Architecture("RealBasicVSR", r"image_cleaning\.", _realbasicvsr, ("refine_threshold",)),
     _Architecture(
