@@ -1,11 +1,12 @@
 """Speed end to end through vspipe, against the peer's algorithm and the machine's own peak.
 
-    python -m vs_vsr.bench --json result.json
+    python -m vs_vsr.bench --filters BasicVSR AnimeSR --json result.json
 
-It runs, in turn and `--rounds` times: the convolution peak (64 to 64 channels, 3x3, 320x180, in the
-default precision of the machine), the peer's algorithm on a few frames, and vspipe over a clip of
-320x180 with the filter's defaults. On a shared machine only the ratios mean something. A table goes
-to standard error, one JSON object to --json.
+It runs, in turn and `--rounds` times: the convolution peak (64 to 64 channels, 3x3, at --size, in
+the default precision of the machine), the peer's algorithm on a few frames, and for each filter
+vspipe over a clip of --size with the filter's defaults: to the script's end without a frame, for
+one frame, and for all. On a shared machine only the ratios mean something. A table goes to standard
+error, one JSON object to --json.
 """
 
 import argparse
@@ -18,36 +19,44 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from vs_vsr.bench import peer
 from vs_vsr.bench.machine import machine
 from vs_vsr.devices import default_dtype
+from vs_vsr.models.animesr import AnimeSR
+from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.layers import convolve
+from vs_vsr.models.stream import Network
 
 __all__ = ["main"]
 
+# Filters, and the networks of their default weights.
+_NETWORKS: dict[str, Callable[[], Network]] = {"BasicVSR": BasicVSR, "AnimeSR": AnimeSR}
+# Size of the peer's frames and of the clip that is made.
 _HEIGHT, _WIDTH = 180, 320
-_CONVOLUTION_FLOP = 2 * 64 * 64 * 9 * _HEIGHT * _WIDTH
-# Useful work of one frame: two trunks, two flows, fusion and upsampler, no lookahead.
-_FRAME_FLOP = 0.72e12
+_COUNTED_FRAMES = 30
 
 _SCRIPT = """\
 import vapoursynth as vs
 from vapoursynth import core
 clip = core.bs.VideoSource({path!r}, cachemode=0)
 clip = clip[:{frames}] if len(clip) >= {frames} else clip.std.Loop()[:{frames}]
-clip = clip.resize.Bicubic(320, 180, format=vs.RGBS, matrix_in=1)
-core.vsr.BasicVSR(clip{arguments}).set_output()
+clip = clip.resize.Bicubic({width}, {height}, format=vs.RGBS, matrix_in=1)
+core.vsr.{name}(clip{arguments}).set_output()
 """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="python -m vs_vsr.bench")
+    parser.add_argument("--filters", nargs="+", choices=list(_NETWORKS), default=["BasicVSR"])
+    parser.add_argument("--size", default="320x180", help="width x height of the input")
     parser.add_argument("--clip", type=Path, help="a video; by default drifting noise")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--peer-frames", type=int, default=2, help="0 leaves the peer out")
@@ -58,48 +67,67 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    width, height = (int(n) for n in args.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         clip = args.clip or _noise(Path(folder) / "noise.y4m", args.frames)
-        script = Path(folder) / "bench.vpy"
-        arguments = f", {args.arguments}" if args.arguments else ""
-        source = str(clip.resolve())
-        script.write_text(_SCRIPT.format(path=source, frames=args.frames, arguments=arguments))
-        network = peer.load() if args.peer_frames else None
+        scripts = {}
+        for name in args.filters:
+            scripts[name] = Path(folder) / f"{name}.vpy"
+            scripts[name].write_text(
+                _SCRIPT.format(
+                    path=str(clip.resolve()),
+                    frames=args.frames,
+                    width=width,
+                    height=height,
+                    name=name,
+                    arguments=f", {args.arguments}" if args.arguments else "",
+                )
+            )
+        # The peer's frames are those of BasicVSR at this size.
+        beside = "BasicVSR" in args.filters and (width, height) == (_WIDTH, _HEIGHT)
+        network = peer.load() if args.peer_frames and beside else None
         frames = [torch.rand(1, 3, _HEIGHT, _WIDTH) for _ in range(15)]
         rounds = []
         for i in range(args.rounds):
-            row = {"peak_gflops": _convolution_peak() / 1e9}
+            row: dict[str, Any] = {"peak_gflops": _convolution_peak(width, height) / 1e9}
             if network is not None:
                 row["peer_fps"] = 1 / peer.seconds_per_frame(network, frames, args.peer_frames)
-            row["fps"], row["startup_s"] = _vspipe(script, args.frames)
+            for name, script in scripts.items():
+                row[name] = _vspipe(script, args.frames)
             rounds.append(row)
-            _say(f"round {i}: " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
+            _say(f"round {i}: {row}")
     peak = median(row["peak_gflops"] for row in rounds)
-    fps = median(row["fps"] for row in rounds)
-    result = {
-        "machine": machine(),
-        "settings": settings,
-        "rounds": rounds,
-        "fps": fps,
-        "share_of_peak": fps * _FRAME_FLOP / (peak * 1e9),
-    }
-    if args.peer_frames:
-        result["times_peer"] = fps / median(row["peer_fps"] for row in rounds)
-        _say(f"{result['times_peer']:.1f} times the peer's frames per second")
-    _say(f"{100 * fps * _FRAME_FLOP / (peak * 1e9):.0f} % of the convolution peak")
+    result: dict[str, Any] = {"machine": machine(), "settings": settings, "rounds": rounds}
+    for name in args.filters:
+        fps = median(row[name]["fps"] for row in rounds)
+        work = _gflop(_NETWORKS[name], width, height)
+        result[name] = {"fps": fps, "gflop": work, "share_of_peak": fps * work / peak}
+        _say(
+            f"{name}: {fps:.3f} frames a second, {100 * fps * work / peak:.0f} % of the "
+            "convolution peak"
+        )
+        if name != args.filters[0]:
+            first = [row[name]["fps"] / row[args.filters[0]]["fps"] for row in rounds]
+            result[name]["times_first"] = median(first)
+            _say(f"{name}: {median(first):.2f} times the frames a second of {args.filters[0]}")
+    if network is not None:
+        times = [row["BasicVSR"]["fps"] / row["peer_fps"] for row in rounds]
+        result["times_peer"] = median(times)
+        _say(f"BasicVSR: {result['times_peer']:.1f} times the peer's frames a second")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1))
 
 
-def _vspipe(script: Path, frames: int) -> tuple[float, float]:
-    """Frames per second of the whole run, and the seconds that an empty run of the script takes.
+def _vspipe(script: Path, frames: int) -> dict[str, float]:
+    """Frames a second of the whole run; seconds of a run without a frame, and with one.
 
     Python, torch and the network start in the same time for one frame or a film, so the start is
     measured by itself and subtracted.
     """
-    info = _seconds(lambda: _run("vspipe", "--info", str(script)))
+    startup = _seconds(lambda: _run("vspipe", "--info", str(script)))
+    first = _seconds(lambda: _run("vspipe", "--end", "0", str(script), "--"))
     whole = _seconds(lambda: _run("vspipe", str(script), "--"))
-    return frames / (whole - info), info
+    return {"fps": frames / (whole - startup), "startup_s": startup, "first_s": first}
 
 
 def _run(*command: str) -> None:
@@ -116,15 +144,23 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _convolution_peak() -> float:
-    """FLOP/s of the network's main convolution, the best of many."""
+def _convolution_peak(width: int, height: int) -> float:
+    """FLOP/s of the networks' main convolution, the best of many."""
     dtype = default_dtype(torch.device("cpu"))
-    x, weight = torch.randn(1, 64, _HEIGHT, _WIDTH), torch.randn(64, 64, 3, 3)
+    x, weight = torch.randn(1, 64, height, width), torch.randn(64, 64, 3, 3)
     x, weight = (t.to(dtype, memory_format=torch.channels_last) for t in (x, weight))
+    flop = 2 * weight.numel() * width * height
+    # The same work at every size.
+    times = max(10, 200 * 320 * 180 // (width * height))
     with torch.inference_mode():
-        return _CONVOLUTION_FLOP / min(
-            _seconds(lambda: convolve(x, weight, None)) for _ in range(200)
-        )
+        return flop / min(_seconds(lambda: convolve(x, weight, None)) for _ in range(times))
+
+
+def _gflop(network: Callable[[], Network], width: int, height: int) -> float:
+    """Work for one frame of a clip, without what borders of chunks and segments add."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network()(torch.empty(1, _COUNTED_FRAMES, 3, height, width))
+    return float(counter.get_total_flops()) / _COUNTED_FRAMES / 1e9
 
 
 def _noise(path: Path, frames: int) -> Path:

@@ -3,9 +3,10 @@
     python -m vs_vsr.bench.borders LOW_FOLDER TRUTH_FOLDER --weights vimeo90k-bd
 
 The folders hold the frames of one clip as image files, in the order of their names. --filter takes
-IconVSR, RealBasicVSR and BasicVSRPP too. Each setting is run over the whole clip; the table gives
-what it loses against the whole-clip mode in dB, on the mean and on the worst frame. It goes to
-standard error, one JSON object with every figure to --json.
+IconVSR, RealBasicVSR, BasicVSRPP and AnimeSR too. Each setting is run over the whole clip. The
+table gives, in dB and on the mean and on the worst frame, what it loses against the whole-clip
+mode, and how near it is to that mode's pictures where it differs from them. It goes to standard
+error, one JSON object with every figure to --json.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import torch
 from PIL import Image
 
 from vs_vsr.bench.metrics import Array, luma, psnr, ssim
+from vs_vsr.models.animesr import AnimeSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.streaming.clip import Clip
@@ -33,6 +35,8 @@ _LOOKAHEADS = [(10, n, 1000, 0) for n in (0, 4, 7, 10, 15)]
 _PREROLLS = [(10, 1000, 10, n) for n in (0, 4, 7, 10, 15)]
 # BasicVSR++: as many frames before every chunk as after it.
 _CONTEXTS = [(10, n, 10, n) for n in (0, 4, 7, 10, 15)]
+# AnimeSR has no backward pass; what its state forgets, it forgets within a few frames.
+_COLD_STARTS = [(1, 0, 10, n) for n in (0, 2, 4, 6, 8, 10)]
 _DEFAULTS = [(30, 10, 120, 10), (30, 15, 120, 10), (15, 15, 60, 10), (15, 15, 15, 10)]
 
 
@@ -41,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("low", type=Path)
     parser.add_argument("truth", type=Path)
-    filters = ("BasicVSR", "IconVSR", "RealBasicVSR", "BasicVSRPP")
+    filters = ("BasicVSR", "IconVSR", "RealBasicVSR", "BasicVSRPP", "AnimeSR")
     parser.add_argument("--filter", choices=filters, default="BasicVSR")
     parser.add_argument("--weights", default="reds4")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
@@ -55,24 +59,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     truth = [luma(picture) for picture in _read(args.truth)]
     count = len(low)
     rows = []
-    whole: Array | None = None
+    whole: tuple[Array, list[Array]] | None = None
     settings = [*_LOOKAHEADS, *_PREROLLS, *_DEFAULTS]
     if isinstance(network, BasicVSRPP):
         settings = _CONTEXTS
-    coupled = isinstance(network, IconVSR)
-    context = 2 * network.radius if coupled else 0
+    if isinstance(network, AnimeSR):
+        settings = _COLD_STARTS
+    coupled = isinstance(network, IconVSR | AnimeSR)
+    # As many frames as the filters' plans have.
+    context = network.radius * (2 if isinstance(network, IconVSR) else 1) if coupled else 0
     for numbers in [(count, 0, count, 0), *settings]:
         setting: dict[str, Any] = dict(zip(_NAMES, numbers, strict=True))
         plan = Plan(frames=count, context=context, coupled=coupled, **setting)
         lumas = [luma(picture.numpy()) for part in Clip(network, plan, low) for picture in part]
         values = np.array([psnr(a, b) for a, b in zip(lumas, truth, strict=True)])
-        whole = values if whole is None else whole
+        whole = (values, lumas) if whole is None else whole
+        # Frames before the first border are the same, and have no PSNR.
+        pairs = zip(lumas, whole[1], strict=True)
+        near = np.array([psnr(a, b) for a, b in pairs if not np.array_equal(a, b)])
         row = {
             **setting,
             "psnr": values.mean(),
             "ssim": float(np.mean([ssim(a, b) for a, b in zip(lumas, truth, strict=True)])),
-            "loss_mean": (values - whole).mean(),
-            "loss_worst": (values - whole).min(),
+            "loss_mean": (values - whole[0]).mean(),
+            "loss_worst": (values - whole[0]).min(),
+            "near_mean": near.mean() if near.size else None,
+            "near_worst": near.min() if near.size else None,
         }
         rows.append(row)
         text = "  ".join(
