@@ -39,6 +39,9 @@ _threads: dict[torch.device, ThreadPoolExecutor] = globals().get("_threads", {})
 
 # A chunk that takes longer is announced in the log: until it is done, nothing else shows progress.
 _SLOW_S = 10.0
+# Frames that steps read from one trim of the heap to the next. After a trim the system has to give
+# the memory of the next step anew, which took a twentieth of the time of a chunk of one frame.
+_TRIM_FRAMES = 30
 
 
 def create(
@@ -99,6 +102,7 @@ class FilterWorker:
         self._device = device
         # Whether pictures made so far are stale and the plugin does not know it yet.
         self._stale = False
+        self._read_since_trim = 0
         with _build_lock:
             if device not in _threads:
                 thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
@@ -143,8 +147,11 @@ class FilterWorker:
         with host.writing(planes, self._device) as out:
             # Kept: if the writing fails afterwards, the next job that succeeds reports it.
             self._stale |= self._runner.run(job.step, frames, marks, out)
+        self._read_since_trim += len(frames)
         del frames, out
-        devices.trim_heap()
+        if self._read_since_trim >= _TRIM_FRAMES:
+            self._read_since_trim = 0
+            devices.trim_heap()
 
     def ended(self, chunk: int, missing: Step | None) -> None:
         """Take note that the request for `chunk` is over, as `Worker.ended`."""
