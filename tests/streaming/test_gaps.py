@@ -1,5 +1,8 @@
 """What is missing of a clip, and what is stale once it comes: integers only."""
 
+from itertools import permutations
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +59,30 @@ def test_a_preroll_that_came_just_now_is_not_what_is_missing() -> None:
     # Frames 6 and 7 were among those.
     gaps.failed(plan.render(2))
     assert not gaps.is_cold(2)
+
+
+# Each frame a chunk, as AnimeSR has it: frame 5 fails, which chunks 4 and 6 look at too.
+SHORT = Plan(frames=12, chunk=1, segment=12, context=1, coupled=True)
+
+
+@pytest.mark.parametrize("order", list(permutations((4, 5, 6))))
+def test_requests_side_by_side_leave_what_requests_in_turn_leave(order: tuple[int, ...]) -> None:
+    in_turn, side_by_side = Gaps(SHORT), Gaps(SHORT)
+    for k in (4, 5):
+        in_turn.failed(SHORT.render(k, cold=in_turn.is_cold(k)))
+    assert in_turn.is_cold(6)
+    in_turn.done(SHORT.render(6, cold=True))
+    # Planned before any of them has failed.
+    for k in order:
+        side_by_side.failed(SHORT.render(k))
+    # That frame 5 is missing is not known yet: it may be 4 alone. Each failure says more.
+    assert (side_by_side.start(9), side_by_side.is_cold(5)) == (5, True)
+    side_by_side.failed(SHORT.advance(5, cold=True))
+    assert (side_by_side.start(9), side_by_side.is_cold(6)) == (6, True)
+    side_by_side.done(SHORT.advance(6, cold=True))
+    for k in range(12):
+        assert side_by_side.start(k) == in_turn.start(k)
+        assert side_by_side.is_cold(k) == in_turn.is_cold(k)
 
 
 @given(st.data())

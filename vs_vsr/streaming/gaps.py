@@ -16,8 +16,8 @@ class Gaps:
     def __init__(self, plan: Plan) -> None:
         """Begin with nothing missing."""
         self._plan = plan
-        # Chunks that the source could not give.
-        self._missing: set[int] = set()
+        # Chunks that the source could not give, and whether nothing before them was asked for.
+        self._missing: dict[int, bool] = {}
         # First chunks of segments whose preroll is missing. The value is the chunks before it whose
         # part of the preroll has not come yet.
         self._without_preroll: dict[int, set[int]] = {}
@@ -28,19 +28,29 @@ class Gaps:
         """The chunk at which the state that leads to `chunk` begins."""
         first = self._plan.segment_start(chunk)
         # A copy, as other threads may ask while a step ends.
-        return max([first, *(k + 1 for k in tuple(self._missing) if first <= k < chunk)])
+        candidates = [k for k in tuple(self._missing) if first <= k < chunk]
+        return max([first, *(k + 1 for k in candidates if self._is_missing(k))])
 
     def is_cold(self, chunk: int) -> bool:
         """Whether `chunk` must do without the frames before it."""
         if chunk == self._plan.segment_start(chunk):
             return chunk in self._without_preroll
-        return chunk - 1 in self._missing
+        return self._is_missing(chunk - 1)
+
+    def _is_missing(self, chunk: int) -> bool:
+        """Whether it is known that the source cannot give the frames of `chunk` itself.
+
+        Requests side by side are planned before any of them fails. If the chunk before has failed
+        too, its frames may be all that this one's step did not get.
+        """
+        alone = self._missing.get(chunk)
+        return alone is not None and (alone or chunk - 1 not in self._missing)
 
     def failed(self, step: Step) -> None:
         """Note that the source could not give the frames of `step`."""
         chunk = step.chunk
-        self._missing.add(chunk)
         first_output = self._plan.output(chunk).start
+        self._missing[chunk] = step.first == first_output
         preroll = self._plan.render(chunk).first
         if step.first == first_output or self._came(preroll, first_output):
             # The frames before the chunk were not needed, or are not the missing ones.
@@ -65,7 +75,7 @@ class Gaps:
                 del self._without_preroll[chunk]
                 stale.append(self._after(chunk, chunk + 1))
         if step.chunk in self._missing:
-            self._missing.discard(step.chunk)
+            del self._missing[step.chunk]
             # The state right after the chunk was made by this very step.
             stale.append(self._after(step.chunk, step.chunk + 2))
         return stale
