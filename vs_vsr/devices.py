@@ -180,7 +180,7 @@ def trim_heap() -> None:
     """Give freed memory back to the system where the C library would keep it.
 
     glibc keeps the holes between tensors that live long. Over a film they add up: the peak of 2,000
-    frames was a tenth above that of 200. A chunk takes seconds, this takes milliseconds.
+    frames was a tenth above that of 200.
     """
     trim = _malloc_trim()
     if trim is not None:

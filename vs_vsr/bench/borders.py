@@ -24,6 +24,7 @@ from vs_vsr.bench.metrics import Array, luma, psnr, ssim
 from vs_vsr.models.animesr import AnimeSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.iconvsr import IconVSR
+from vs_vsr.plugin.plans import FILTERS
 from vs_vsr.streaming.clip import Clip
 from vs_vsr.streaming.plan import Plan
 from vs_vsr.weights.loader import load_model
@@ -47,11 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("truth", type=Path)
     filters = ("BasicVSR", "IconVSR", "RealBasicVSR", "BasicVSRPP", "AnimeSR")
     parser.add_argument("--filter", choices=filters, default="BasicVSR")
-    parser.add_argument("--weights", default="reds4")
+    parser.add_argument("--weights", help="by default those of the filter")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
-    network: Any = load_model(args.weights, model=args.filter)
+    weights: Any = args.weights or FILTERS[args.filter].defaults.weights
+    network: Any = load_model(weights, model=args.filter)
     if args.precision == "bf16":
         for parameter in network.parameters():
             parameter.data = parameter.data.bfloat16()
@@ -76,15 +78,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         whole = (values, lumas) if whole is None else whole
         # Frames before the first border are the same, and have no PSNR.
         pairs = zip(lumas, whole[1], strict=True)
-        near = np.array([psnr(a, b) for a, b in pairs if not np.array_equal(a, b)])
+        beside = np.array([psnr(a, b) for a, b in pairs if not np.array_equal(a, b)])
         row = {
             **setting,
             "psnr": values.mean(),
             "ssim": float(np.mean([ssim(a, b) for a, b in zip(lumas, truth, strict=True)])),
             "loss_mean": (values - whole[0]).mean(),
             "loss_worst": (values - whole[0]).min(),
-            "near_mean": near.mean() if near.size else None,
-            "near_worst": near.min() if near.size else None,
+            "near_mean": beside.mean() if beside.size else None,
+            "near_worst": beside.min() if beside.size else None,
         }
         rows.append(row)
         text = "  ".join(
@@ -92,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         sys.stderr.write(text + "\n")
     if args.json:
-        named = {k: getattr(args, k) for k in ("filter", "weights", "precision")}
+        named = {"filter": args.filter, "weights": weights, "precision": args.precision}
         result = {**named, "frames": count, "torch": torch.__version__, "rows": rows}
         args.json.write_text(json.dumps(result))
 

@@ -81,8 +81,8 @@ class AnimeSR(Network):
             if position in span.cuts:
                 state = None
             shot = span.shot(position)
-            near = [min(max(position + d, shot.start), shot.stop - 1) for d in (-1, 0, 1)]
-            picture, state = self._cell([frames[i] for i in near], state)
+            window = [min(max(position + d, shot.start), shot.stop - 1) for d in (-1, 0, 1)]
+            picture, state = self._cell([frames[i] for i in window], state)
             if out is not None and position in span.output:
                 _write(picture, out[position - span.output.start])
         return state
@@ -96,8 +96,8 @@ class AnimeSR(Network):
             b, _, h, w = frame.shape
             blank = frame.new_zeros(b, _PICTURE_CHANNELS + self.channels, h, w, dtype=dtype)
             state = CellState(*blank.split((_PICTURE_CHANNELS, self.channels), dim=1))
-        near = torch.cat(window, dim=1).to(dtype, memory_format=torch.channels_last)
-        out = self.recurrent_cell(concat((near, state.picture, state.feature)))
+        stacked = torch.cat(window, dim=1).to(dtype, memory_format=torch.channels_last)
+        out = self.recurrent_cell(concat((stacked, state.picture, state.feature)))
         residual, feature = out.split((_PICTURE_CHANNELS, self.channels), dim=1)
         edged = F.pad(frame, (1, 1, 1, 1), mode="replicate")
         picture = F.conv2d(edged, self.enlargement.to(frame.dtype)).add_(residual)

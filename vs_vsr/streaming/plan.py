@@ -44,9 +44,9 @@ class Plan:
     preroll: int = 0
     """Frames before a segment that warm its forward state up."""
     context: int = 0
-    """Extra frames read before and after, which only windows look at (EDVR, IconVSR)."""
+    """Extra frames read before and after, which only windows look at (EDVR, IconVSR, AnimeSR)."""
     coupled: bool = False
-    """Whether the forward state depends on the lookahead too (IconVSR)."""
+    """Whether the forward state depends on frames after it too (IconVSR, AnimeSR)."""
     state_is_cache: bool = False
     """Whether the state is only a cache: any chunk can start without it (EDVR)."""
 
@@ -91,7 +91,8 @@ class Plan:
 
     def advance(self, chunk: int, *, cold: bool = False) -> Step:
         """The step that carries the forward state over `chunk`, without pictures."""
-        # A coupled state is made with backward features, and these need the lookahead.
+        # A coupled state needs all that pictures need: the lookahead of backward features, or the
+        # context of windows.
         last = self.render(chunk).last if self.coupled else self.output(chunk).stop
         return Step(chunk, False, self._first(chunk, cold), last)
 

@@ -11,8 +11,8 @@ from vs_vsr.streaming.scenes import Marks
 
 __all__ = ["Carried", "StateCache"]
 
-# By default a segment has this many chunks, so going backwards through one makes its states only
-# once. It is also enough for a few seeks one after another.
+# A segment of BasicVSR has this many chunks by default, so going backwards through one makes its
+# states only once. It is also enough for a few seeks one after another.
 _KEPT = 4
 
 
