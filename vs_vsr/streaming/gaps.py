@@ -16,7 +16,8 @@ class Gaps:
     def __init__(self, plan: Plan) -> None:
         """Begin with nothing missing."""
         self._plan = plan
-        # Chunks that the source could not give, and whether nothing before them was asked for.
+        # Chunks that the source could not give, and whether that is sure: the step may also have
+        # looked at frames of the chunk before.
         self._missing: dict[int, bool] = {}
         # First chunks of segments whose preroll is missing. The value is the chunks before it whose
         # part of the preroll has not come yet.
@@ -43,14 +44,16 @@ class Gaps:
         Requests side by side are planned before any of them fails. If the chunk before has failed
         too, its frames may be all that this one's step did not get.
         """
-        alone = self._missing.get(chunk)
-        return alone is not None and (alone or chunk - 1 not in self._missing)
+        is_sure = self._missing.get(chunk)
+        return is_sure is not None and (is_sure or chunk - 1 not in self._missing)
 
     def failed(self, step: Step) -> None:
         """Note that the source could not give the frames of `step`."""
         chunk = step.chunk
         first_output = self._plan.output(chunk).start
-        self._missing[chunk] = step.first == first_output
+        # The frames before a segment are its preroll, which is kept account of below.
+        is_sure = step.first == first_output or chunk == self._plan.segment_start(chunk)
+        self._missing[chunk] = is_sure or self._missing.get(chunk, False)
         preroll = self._plan.render(chunk).first
         if step.first == first_output or self._came(preroll, first_output):
             # The frames before the chunk were not needed, or are not the missing ones.
