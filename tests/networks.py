@@ -70,6 +70,17 @@ def _coupled(lookahead: int, context: int) -> Plan:
     )
 
 
+def _animesr(plan: Plan) -> Small:
+    return Small(
+        "AnimeSR",
+        lambda: AnimeSR(8, (3, 2, 1)),
+        plan,
+        state_weights=r"conv_s1_first\.0\.weight$",
+        gain=6,
+        sees_ahead=False,
+    )
+
+
 _PP = r"backbone.*main\.0\.weight$"
 
 NETWORKS = {
@@ -91,21 +102,9 @@ NETWORKS = {
     "BasicVSRPP restore": Small(
         "BasicVSRPP", lambda: BasicVSRPP(16, 1, low_res=False), _BESIDE, state_weights=_PP, gain=8
     ),
-    "AnimeSR": Small(
-        "AnimeSR",
-        lambda: AnimeSR(8, (3, 2, 1)),
-        Plan(frames=14, chunk=3, segment=6, preroll=2, context=1, coupled=True),
-        state_weights=r"conv_s1_first\.0\.weight$",
-        gain=6,
-        sees_ahead=False,
-    ),
-    "AnimeSR chunk 1": Small(
-        "AnimeSR",
-        lambda: AnimeSR(8, (2, 2, 1)),
-        Plan(frames=14, chunk=1, segment=6, preroll=4, context=1, coupled=True),
-        state_weights=r"conv_s1_first\.0\.weight$",
-        gain=6,
-        sees_ahead=False,
+    "AnimeSR": _animesr(Plan(frames=14, chunk=3, segment=6, preroll=2, context=1, coupled=True)),
+    "AnimeSR chunk 1": _animesr(
+        Plan(frames=14, chunk=1, segment=6, preroll=4, context=1, coupled=True)
     ),
     "VRT x4": Small("VRT", lambda: vrt(upscale=4)),
     "VRT deblur": Small("VRT", vrt),

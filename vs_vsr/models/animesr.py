@@ -107,8 +107,8 @@ class AnimeSR(Network):
 class _Cell(nn.Module):
     """Residual blocks at three scales, which end together.
 
-    A block takes the features of its own scale and, enlarged, those of each coarser scale of which
-    a block has run already.
+    Before each block, the coarser scales that have run a block already are enlarged and added to
+    the features that it gets.
     """
 
     def __init__(
