@@ -13,6 +13,7 @@
 #include "arrivals.h"
 #include "carriers.h"
 #include "convert.h"
+#include "early.h"
 #include "frames.h"
 #include "portable.h"
 #include "python.h"
@@ -79,10 +80,9 @@ static void forget(const VsrCallbacks *python, int64_t instance) {
 
 typedef struct {
     Worker worker;
-    VSNode *in;
+    VSNode *in, *early; /* `early` only if frames are fetched ahead */
     VSVideoInfo in_info, out_info;
     int chunk, frames_per_input;
-    int prefetch;
     Carriers *carriers;
     int last_rendered;
 } Chunk;
@@ -115,7 +115,7 @@ static void VS_CC fetched(void *data, const VSFrame *frame, int n, VSNode *node,
 static void fetch_ahead(Chunk *d, const VsrStep *step, const VSAPI *vsapi) {
     int in_order = step->chunk == 0 || step->chunk == d->last_rendered + 1;
     d->last_rendered = step->chunk;
-    if (!d->prefetch || !in_order) return;
+    if (!d->early || !in_order) return;
     int wanted = d->chunk / d->frames_per_input, last = d->in_info.numFrames;
     if (last - step->last > wanted) last = step->last + wanted;
     mutex_lock(&d->carriers->lock);
@@ -129,7 +129,7 @@ static void fetch_ahead(Chunk *d, const VsrStep *step, const VSAPI *vsapi) {
         mutex_lock(&d->carriers->lock);
         d->carriers->fetching++;
         mutex_unlock(&d->carriers->lock);
-        vsapi->getFrameAsync(n, vsapi->addNodeRef(d->in), fetched, fetch);
+        vsapi->getFrameAsync(n, vsapi->addNodeRef(d->early), fetched, fetch);
     }
 }
 
@@ -331,6 +331,7 @@ static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
     drop_late(d->carriers);
     forget(&d->worker.python, d->worker.instance);
     release_carriers(d->carriers);
+    vsapi->freeNode(d->early);
     vsapi->freeNode(d->in);
     free(d);
 }
@@ -338,9 +339,8 @@ static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
 /* ---- Vsr: hands out ---- */
 
 typedef struct {
-    VSNode *chunks;
+    VSNode *chunks, *early; /* `early` only if chunks are computed ahead */
     int chunk, frames;
-    int goes_ahead;
     Carriers *carriers;
 } Handout;
 
@@ -384,8 +384,8 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
     /* A reader in order needs no more of this chunk: a clip read to its end holds no carrier. */
     if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) let_go_of_carrier(d->carriers, chunk);
     int next = chunk + 1;
-    if (d->goes_ahead && next <= (d->frames - 1) / d->chunk && should_go_ahead(d->carriers, chunk, d->chunk))
-        vsapi->getFrameAsync(next, vsapi->addNodeRef(d->chunks), came_ahead, share_carriers(d->carriers));
+    if (d->early && next <= (d->frames - 1) / d->chunk && should_go_ahead(d->carriers, chunk, d->chunk))
+        vsapi->getFrameAsync(next, vsapi->addNodeRef(d->early), came_ahead, share_carriers(d->carriers));
     return frame;
 }
 
@@ -394,6 +394,7 @@ static void VS_CC handout_free(void *instance, VSCore *core, const VSAPI *vsapi)
     (void)core;
     let_go_of_carriers(d->carriers);
     release_carriers(d->carriers);
+    vsapi->freeNode(d->early);
     vsapi->freeNode(d->chunks);
     free(d);
 }
@@ -489,7 +490,7 @@ static VSNode *chunk_node(VSNode *in, const VSVideoInfo *out, const VsrSpec *spe
     d->out_info = *out;
     d->chunk = spec->chunk;
     d->frames_per_input = spec->frames_per_input;
-    d->prefetch = spec->prefetch;
+    if (spec->prefetch) d->early = early_node(in, core, vsapi);
     d->carriers = share_carriers(carriers);
     d->last_rendered = -2;
     VSVideoInfo carrier = {.width = 1, .height = 1,
@@ -516,7 +517,8 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, const VsrSp
         vsapi->freeNode(chunks);
         return NULL;
     }
-    *d = (Handout){chunks, chunk, info->numFrames, spec->prefetch, share_carriers(carriers)};
+    VSNode *early = spec->prefetch ? early_node(chunks, core, vsapi) : NULL;
+    *d = (Handout){chunks, early, chunk, info->numFrames, share_carriers(carriers)};
     VSFilterDependency dependency = {chunks, rpGeneral};
     VSNode *node = vsapi->createVideoFilter2("Vsr", info, handout_frame, handout_free, fmParallel, &dependency, 1,
                                              d, core);
