@@ -87,7 +87,7 @@ typedef struct {
      * except late ones */
     void (*run)(int64_t instance, VsrJob *job, char *error);
     /* fills output frame `index` of the job whose late pictures have this number, if it is still empty;
-     * `done`: preset 0; 1: the frame has its picture; from any thread */
+     * `done`: preset 0; 1: the frame has its picture; 2: the chunk must be computed anew; from any thread */
     void (*deliver)(int64_t instance, int64_t late, int32_t index, int32_t *done, char *error);
     /* no picture with this number will be asked for again, and the memory of their frames goes */
     void (*drop)(int64_t instance, int64_t late);

@@ -97,10 +97,13 @@ class Worker(Protocol):
         Once this returns or raises, nothing uses the job's frames any longer, except late ones.
         """
 
-    def deliver(self, late: int, index: int) -> None:
+    def deliver(self, late: int, index: int) -> bool:
         """Fill output frame `index` of the job with these late pictures, if it is still empty.
 
         Called from many threads, also for the same frame.
+
+        Returns:
+            Whether it has its picture; False if the chunk must be computed anew.
         """
 
     def drop(self, late: int) -> None:

@@ -2,9 +2,11 @@
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -78,7 +80,7 @@ def create(
     cache_frames = min(plan.chunk * (1 + options.prefetch) + around, plan.frames)
     transfer = _transfer(options.device, cache_frames)
     spec = Spec(
-        work_format=_RGBH if clip.format == _RGBH else _RGBS,
+        work_format=_work_format(clip.format, options.device),
         width=scale * clip.width,
         height=scale * clip.height,
         num_frames=frames_per_input * plan.frames,
@@ -92,8 +94,33 @@ def create(
         frames_per_input=frames_per_input,
         message=setup.message,
     )
+
+    wider_dtype = devices.wider_dtype(options.device, options.dtype)
+
+    def wider(dtype: torch.dtype) -> Runner:
+        wide = replace(options, dtype=dtype)
+        stream = plan_for(_network(arguments, wide), arguments, wide, clip).stream
+        return Runner(stream, plan, options.scenes, setup.tiles)
+
     runner = Runner(setup.stream, plan, options.scenes, setup.tiles)
-    return spec, FilterWorker(filter_name, runner, options.device, transfer)
+    worker = FilterWorker(
+        filter_name,
+        runner,
+        options.device,
+        transfer,
+        hint=f"Use chunk={plan.chunk // 2}, or tile=256." if plan.chunk > 1 else "Use tile=256.",
+        wider=None if wider_dtype is None else partial(wider, wider_dtype),
+    )
+    return spec, worker
+
+
+def _work_format(clip_format: int, device: torch.device) -> int:
+    """What the network's side reads and writes for clips of this format."""
+    bits, is_float = clip_format >> 16 & 0xFF, clip_format >> 24 & 0xF
+    # Half as much to move. Up to 10 bits float16 is finer than the clip: Vid4's PSNR stays within
+    # 0.001 dB (docs/measurements.md).
+    halves = clip_format == _RGBH if is_float or device.type == "cpu" else bits <= 10
+    return _RGBH if halves else _RGBS
 
 
 def _transfer(device: torch.device, cache_frames: int) -> HostTransfer | StagedTransfer:
@@ -115,12 +142,35 @@ class FilterWorker:
         runner: Runner,
         device: torch.device,
         transfer: HostTransfer | StagedTransfer,
+        *,
+        hint: str = "",
+        wider: Callable[[], Runner] | None = None,
     ) -> None:
-        """Run `runner` on `device` for the filter `filter_name`; `transfer` moves its frames."""
+        """Serve one filter.
+
+        Args:
+            filter_name: As in `core.vsr`.
+            runner: Computes the pictures.
+            device: Where it computes.
+            transfer: Moves frames there and back.
+            hint: What to do if there is too little memory.
+            wider: Makes a runner along the same plan whose values do not overflow, for chunks in
+                which those of `runner` do; None if they cannot.
+        """
         self._filter_name = filter_name
         self._runner = runner
         self._device = device
         self._transfer = transfer
+        self._hint = hint
+        self._wider = wider
+        self._wide_runner: Runner | None = None
+        # Chunks whose pictures were not finite. Which these are depends on the clip alone, as each
+        # chunk is tried first, and goes on from the state of those before as it was tried.
+        self._overflowed: set[int] = set()
+        self._chunks_of_late: dict[int, int] = {}
+        self._said_wider = False
+        # The runner of the last step that was planned, which is the next one that is run.
+        self._current = runner
         # Whether pictures made so far are stale and the plugin does not know it yet.
         self._stale = False
         self._read_since_trim = 0
@@ -135,7 +185,13 @@ class FilterWorker:
 
     def next(self, chunk: int, *, initial: bool) -> Step:
         """The step to do now for `chunk`; if `initial`, the one to expect when its turn comes."""
-        return self._runner.expected(chunk) if initial else self._runner.next(chunk)
+        runner = self._runner
+        if chunk in self._overflowed and self._wider is not None:
+            runner = self._wide_runner = self._wide_runner or self._wider()
+        if initial:
+            return runner.expected(chunk)
+        self._current = runner
+        return runner.next(chunk)
 
     def arrived(self, n: int, frame: Frame) -> None:
         """Let input frame `n` be on its way to the device, as `Worker.arrived`."""
@@ -143,6 +199,14 @@ class FilterWorker:
 
     def run(self, job: Job) -> Outcome:
         """Do the step of `job`, or give it to the device, as `Worker.run`."""
+        if self._current is not self._runner and not self._said_wider:
+            self._said_wider = True
+            first, last = job.step.first, job.step.last - 1
+            job.log(
+                f"{self._filter_name}: float16 overflowed in frames {first} to {last}. Chunks "
+                "where that happens are computed again in a wider type, which takes longer. Use "
+                'precision="bf16" or "fp32" for all.'
+            )
         future = self._thread.submit(self._run, job)
         try:
             if not wait([future], _SLOW_S).done:
@@ -154,9 +218,8 @@ class FilterWorker:
         finally:
             # Whatever happens here, the frames are in use until the step ends.
             wait([future])
-        hint = "Use a smaller chunk, or tile=256."
         try:
-            with _memory_errors(self._filter_name, self._device, "a chunk", hint):
+            with _memory_errors(self._filter_name, self._device, "a chunk", self._hint):
                 late = future.result()
         finally:
             # An exception holds this stack frame, and `future` holds the exception: the memory of
@@ -167,13 +230,25 @@ class FilterWorker:
 
     def _run(self, job: Job) -> int:
         """Do a step, or give it to the device; return the number of its late pictures."""
+        with suppress(torch.OutOfMemoryError):
+            return self._step(job)
+        # Outside of the handler, whose exception holds the memory of what failed. torch keeps freed
+        # memory in pieces, and there may be enough once they are given back.
+        torch.cuda.empty_cache()
+        return self._step(job)
+
+    def _step(self, job: Job) -> int:
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
         frames = self._transfer.inputs(job.step.first, [frame.planes for frame in job.inputs])
-        span = self._transfer.look(lambda: self._runner.span(job.step, frames, marks))
+        runner = self._current
+        span = self._transfer.look(lambda: runner.span(job.step, frames, marks))
         stale, late = self._transfer.render(
             [frame.planes for frame in job.outputs],
-            lambda out: self._runner.run(job.step, frames, marks, out, span),
+            lambda out: runner.run(job.step, frames, marks, out, span),
+            check=self._wider is not None and runner is self._runner,
         )
+        if late:
+            self._chunks_of_late[late] = job.step.chunk
         # Kept: if anything fails from here on, the next job that succeeds reports it.
         self._stale |= stale
         if self._device.type == "cpu":
@@ -184,22 +259,28 @@ class FilterWorker:
                 devices.trim_heap()
         return late
 
-    def deliver(self, late: int, index: int) -> None:
+    def deliver(self, late: int, index: int) -> bool:
         """Fill one output frame, as `Worker.deliver`."""
-        with _memory_errors(self._filter_name, self._device, "a picture", "Use a smaller chunk."):
-            self._transfer.deliver(late, index)
+        good = self._transfer.deliver(late, index)
+        if not good:
+            self._overflowed.add(self._chunks_of_late[late])
+        return good
 
     def drop(self, late: int) -> None:
         """Forget late pictures, as `Worker.drop`."""
         self._transfer.drop(late)
+        self._chunks_of_late.pop(late, None)
 
     def ended(self, chunk: int, missing: Step | None) -> None:
         """Take note that the request for `chunk` is over, as `Worker.ended`."""
+        runners = [runner for runner in (self._runner, self._wide_runner) if runner is not None]
         try:
             if missing is not None:
-                self._runner.failed(missing)
+                for runner in runners:
+                    runner.failed(missing)
         finally:
-            self._runner.ended(chunk)
+            for runner in runners:
+                runner.ended(chunk)
 
 
 @contextmanager
@@ -238,10 +319,13 @@ def _network(arguments: Arguments, options: Options) -> nn.Module:
         if network is None:
             hint = "Choose another device."
             with _memory_errors(filter_name, options.device, "the network", hint):
-                network = load_model(path, model=filter_name, **network_options).to(options.device)
+                network = load_model(path, model=filter_name, **network_options)
                 # Buffers stay float32: the means of SPyNet's input are not worth rounding.
                 for parameter in network.parameters():
                     parameter.data = parameter.data.to(options.dtype)
+                # Moved last. A move waits until it is done, but a change of dtype on a GPU would
+                # be done in a stream that those of the steps do not wait for.
+                network = network.to(options.device)
             _built[key] = network
     return network
 
