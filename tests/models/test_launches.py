@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import drifting, small_network
 from launches import Launches, chunk, counted, on_meta
 from networks import NETWORKS, STREAMED, network, vrt
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from vs_vsr.models.layers import Upsampler
 from vs_vsr.models.realbasicvsr import RealBasicVSR
 from vs_vsr.models.sampling import prepared
 from vs_vsr.models.spynet import SPyNet
+from vs_vsr.models.stream import Span
 from vs_vsr.streaming.plan import Plan, WindowPlan
 from vs_vsr.streaming.windows import WindowStream
 
@@ -167,6 +169,28 @@ def test_all_flows_of_a_chunk_are_one_batch_of_flow_networks() -> None:
     with counted() as found:
         spynet(frames, frames)
     assert found.operations["convolution"] == 30 * -(-44 // 8)
+
+
+@pytest.mark.parametrize("cuts", [(), (5,)])
+def test_a_state_that_is_made_again_asks_for_flows_in_the_same_batches(
+    cuts: tuple[int, ...],
+) -> None:
+    """A GPU chooses how to compute by the shapes, so others would be other bits."""
+    model = small_network()
+    sizes: list[int] = []
+    model.spynet.register_forward_hook(lambda net, inputs, flows: sizes.append(len(inputs[0])))
+    frames = drifting(12, 24, 28)
+    span = Span(12, range(3, 8), range(12), cuts=cuts)
+    out = list(torch.empty(5, 3, 1, 96, 112))
+    rendered: Any = model.step(frames, span, None, out)
+    with_pictures = sizes.copy()
+    sizes.clear()
+    again: Any = model.step(frames[:8], Span(8, range(3, 8), range(8), cuts=cuts), None, None)
+    backward = [6, 1] if cuts else [8]
+    first = len(with_pictures) - len(sizes)
+    assert [*sizes[:1], *with_pictures[1 : 1 + first], *sizes[1:]] == with_pictures
+    assert first == len(backward)
+    assert torch.equal(rendered.feature, again.feature)
 
 
 @pytest.mark.slow

@@ -201,11 +201,16 @@ def _paths(flows: Sequence[Flow], dtype: torch.dtype) -> list[_Path]:
         return []
     b = len(flows[0].vectors)
     to_last = torch.cat([flow.vectors for flow in flows])
-    # To the frame two before, by way of the one before.
-    to_older = to_last[b:] + flow_warp(to_last[:-b], to_last[b:])
-    older = prepared(to_older, len(flows) - 1, dtype) if len(flows) > 1 else []
-    # The networks were trained with zeros for the missing one, and half of the groups reads there.
-    both = torch.cat((to_last, torch.cat((torch.zeros_like(to_last[:b]), to_older))), dim=1)
+    # To the frame two before, by way of the one before. On a CPU one by one, which takes less
+    # memory. The networks were trained with zeros for the missing one, and half of the groups reads
+    # there.
+    onward, size = to_last[b:], b if to_last.device.type == "cpu" else len(to_last)
+    to_older = [torch.zeros_like(to_last[:b])]
+    if len(onward):
+        parts = zip(to_last[:-b].split(size), onward.split(size), strict=True)
+        to_older += [flow + flow_warp(last, flow) for last, flow in parts]
+    both = torch.cat((to_last, torch.cat(to_older)), dim=1)
+    older = prepared(both[b:, 2:], len(flows) - 1, dtype) if len(onward) else []
     guides = both.to(dtype, memory_format=torch.channels_last).split(b)
     # Flows are (x, y), offsets (y, x).
     offsets = both.unflatten(1, (2, 1, 2)).flip(3).split(b)

@@ -150,8 +150,9 @@ def _corners(
     return index.flatten(), weights.flatten().to(dtype)
 
 
-# The constants of a size. They are made once, as on a GPU each costs a launch or a wait, and none
-# may be made while a CUDA graph is captured; whoever replays a graph keeps the sizes in use few.
+# The constants of a size, made once: on a GPU each costs a launch, and numbers of the host a wait,
+# which no CUDA graph can hold. A graph reads them where they lie, so it must not outlive them: not
+# be used after more than `_SIZES` other sizes.
 
 
 class _Pixels(NamedTuple):
