@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vs_vsr.kernels import warps
+
 __all__ = ["flow_warp", "nearest4_warp", "position_dtype"]
 
 
@@ -23,6 +25,7 @@ def flow_warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = 
     Args:
         x: Features or frames, (B, C, H, W), floating point.
         flow: Displacement in pixels of `x`, (B, 2, H, W); channel 0 is dx (right), 1 is dy (down).
+            On a CPU, and by the kernel, a NaN reads NaN, so that it shows in the picture.
         padding: What a position outside `x` reads: "zeros" or "border".
 
     Returns:
@@ -30,6 +33,8 @@ def flow_warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = 
 
     Source: BasicVSR, arXiv:2012.02181, W in eq. 2; as grid_sample with align_corners=True.
     """
+    if warps.can_warp(x, flow):
+        return warps.warp(x, flow, padding=padding)
     height, width = x.shape[-2:]
     flow = flow.to(position_dtype(flow.dtype))
     column = flow[:, 0] + torch.arange(width, device=x.device, dtype=flow.dtype)
@@ -68,11 +73,12 @@ def _warp_rows(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tenso
     columns = torch.stack((column0, column0 + 1), dim=-1)
     row_weights = torch.stack((1 - down, down), dim=-1)
     column_weights = torch.stack((1 - right, right), dim=-1)
-    # Pixels outside get no weight; after that their index only has to be valid.
+    # Pixels outside get no weight; after that their index only has to be valid. That of a NaN is
+    # when it is an int; its weight stays NaN.
     row_weights *= (rows >= 0) & (rows < height)
     column_weights *= (columns >= 0) & (columns < width)
-    rows = rows.clamp_(0, height - 1).int()
-    columns = columns.clamp_(0, width - 1).int()
+    rows = rows.int().clamp_(0, height - 1)
+    columns = columns.int().clamp_(0, width - 1)
     if b > 1:
         rows += height * torch.arange(b, dtype=torch.int32)[:, None, None, None]
     index = rows[..., :, None] * width + columns[..., None, :]  # (B, H, W, 2, 2)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vs_vsr.kernels import warps
 from vs_vsr.models.layers import convolve
 from vs_vsr.models.sampling import flow_warp, position_dtype
 
@@ -126,8 +127,11 @@ class SPyNet(nn.Module):
         for level, (reference, supporting) in zip(self.basic_module, pyramid[::-1], strict=True):
             if flow.shape[-2:] != reference.shape[-2:]:
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
-            warped = flow_warp(supporting, flow, padding="border")
-            x = torch.cat((reference, warped, flow), dim=1).to(self._dtype)
+            if warps.can_join(reference, flow, self._dtype):
+                x = warps.join(reference, supporting, flow, self._dtype)
+            else:
+                warped = flow_warp(supporting, flow, padding="border")
+                x = torch.cat((reference, warped, flow), dim=1).to(self._dtype)
             flow = flow + level(x.contiguous(memory_format=torch.channels_last)).to(flow.dtype)
             flows.append(flow)
         return flows
