@@ -15,7 +15,7 @@ typedef float float32;
 #ifdef __CUDACC__
 
 #define KERNEL extern "C" __global__ void
-#define FUNCTION static __device__ __forceinline__
+#define FUNCTION __device__ __forceinline__
 #define RESTRICT __restrict__
 #define UNROLL _Pragma("unroll")
 /* The launch has as many threads as `count` in y and z, and at least as many in x. */

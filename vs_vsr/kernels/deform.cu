@@ -13,9 +13,9 @@ KERNEL deform(
     number offset_channel, number offset_row, number offset_column, number mask_batch,
     number mask_channel, number mask_row, number mask_column)
 {
-    const int chunks = (int)(channels / 8), chunks_of_group = (int)(channels / groups) / 8;
+    const int chunks = (int)channels / 8, chunks_of_group = chunks / (int)groups;
     EACH_Z(r, rows) EACH_Y(tap, 9) EACH_X(i, (int)width * chunks) {
-        const int b = (int)((first + r) / height), y = (int)((first + r) % height);
+        const int b = ((int)first + r) / (int)height, y = ((int)first + r) % (int)height;
         const int at = i / chunks, chunk = i % chunks;
         const int k = 9 * (chunk / chunks_of_group) + tap;
         const float *offset = offsets + b * offset_batch + 2 * k * offset_channel + y * offset_row

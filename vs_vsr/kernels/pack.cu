@@ -19,7 +19,7 @@ KERNEL pack(
     number width, number row, number column, number plane_row, number maximum, number integers,
     number wide)
 {
-    const int groups = (int)(width + 7) / 8;
+    const int groups = ((int)width + 7) / 8;
     EACH_Z(p, 3) EACH_Y(y, height) EACH_X(i, groups) {
         const VALUE *from = (p == 0 ? r : p == 1 ? g : b) + y * row;
         PLANE *to = (p == 0 ? to_r : p == 1 ? to_g : to_b) + y * plane_row;

@@ -16,7 +16,7 @@ KERNEL unpack(
     float *RESTRICT out, number height, number width, number plane_row, number out_plane,
     number out_row, number out_column, number maximum, number wide)
 {
-    const int groups = (int)(width + 7) / 8;
+    const int groups = ((int)width + 7) / 8;
     /* The float32 nearest to 1 / maximum; the core multiplies by it too. */
     const float scale = 1.0f / (float)maximum;
     EACH_Z(p, 3) EACH_Y(y, height) EACH_X(i, groups) {

@@ -8,7 +8,7 @@ KERNEL warp(
     number height, number width, number channels, number x_batch, number x_row, number x_column,
     number flow_batch, number flow_axis, number flow_row, number flow_column, number border)
 {
-    const int chunks = (int)(channels / 8);
+    const int chunks = (int)channels / 8;
     EACH_Z(b, batch) EACH_Y(y, height) EACH_X(i, (int)width * chunks) {
         const int at = i / chunks, chunk = i % chunks;
         const float *to = flow + b * flow_batch + y * flow_row + at * flow_column;
