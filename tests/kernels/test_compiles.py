@@ -27,7 +27,7 @@ def options(value: str | None, plane: str | None) -> tuple[str, ...]:
     """As vs_vsr.kernels.launch and CuPy give them."""
     macros = [("VALUE", value), ("PLANE", plane)]
     defines = (f"-D{macro}={name}" for macro, name in macros if name)
-    return (*defines, "-std=c++17", "-ftz=true")
+    return (*defines, "-std=c++17", "-ftz=true", "--device-as-default-execution-space")
 
 
 @cache
