@@ -168,7 +168,7 @@ def test_unpack(
         planes = noise(dtype, height, width, gap, start)
         for beside in (0, 4, 3):  # columns of a larger buffer that stay as they are
             whole = torch.full((1, 3, height, width + beside), 5.0)
-            on_device = whole.to(device)
+            on_device = whole.to(device, copy=True)
             kernels.unpack_plain(planes, whole[..., :width], maximum)
             kernels.unpack(moved(planes, device), on_device[..., :width], maximum)
             assert torch.equal(on_device.cpu(), whole)
@@ -191,7 +191,7 @@ def test_pack(
         planes = noise(dtype, height, width, gap, start)
         on_device = moved(planes, device)
         flags = torch.zeros(2, dtype=torch.int32)
-        flag = flags.to(device)
+        flag = flags.to(device, copy=True)
         kernels.pack_plain(picture, planes, maximum, flags[:1])
         kernels.pack(moved(picture, device), on_device, maximum, flag[:1])
         assert flag.tolist() == flags.tolist() == [1, 0]
@@ -223,7 +223,9 @@ def test_the_kernels_round_as_the_plain_form(device: torch.device, bits: int) ->
     integers = torch.arange(maximum + 1).view(1, -1)
     planes = [integers.to(plane_dtype(bits)) for _ in range(3)]
     out = torch.empty(1, 3, 1, maximum + 1)
-    kernels.unpack([plane.to(device) for plane in planes], got := out.to(device), maximum)
+    kernels.unpack(
+        [plane.to(device) for plane in planes], got := out.to(device, copy=True), maximum
+    )
     kernels.unpack_plain(planes, out, maximum)
     assert torch.equal(got.cpu(), out)
     middle = ((integers[:, :-1] + 0.5) / maximum).float()
@@ -233,6 +235,16 @@ def test_the_kernels_round_as_the_plain_form(device: torch.device, bits: int) ->
         kernels.pack([values.to(device)] * 3, on_device, maximum)
         kernels.pack_plain([values] * 3, want, maximum)
         assert_same(on_device, want)
+
+
+def test_neighbours_in_a_row_may_lie_apart(device: torch.device) -> None:
+    # Each plane and row is aligned as for wide reads.
+    picture = [torch.rand(4, 128)[:, ::4] for _ in range(3)]
+    planes, want = strided(torch.uint16, 4, 32, gap=0), strided(torch.uint16, 4, 32, gap=0)
+    on_device = moved(planes, device)
+    kernels.pack(moved(picture, device), on_device, 65535)
+    kernels.pack_plain(picture, want, 65535)
+    assert_same(on_device, want)
 
 
 def test_planes_that_the_kernels_do_not_take(device: torch.device) -> None:

@@ -82,7 +82,8 @@ def test_warp_to_any_position(flows: list[float], padding: Padding, dtype: torch
 @pytest.mark.parametrize("padding", ["zeros", "border"])
 def test_warp_is_the_plain_form(device: torch.device, padding: Padding) -> None:
     x, flow = channels_last(2, 16, 11, 13), 4 * torch.randn(2, 2, 11, 13)
-    flow[0, 0, :3, 0] = torch.tensor((torch.nan, torch.inf, -1e9))
+    flow[0, :, :3, 0] = torch.tensor((torch.nan, torch.inf, -1e9))
+    flow[1, 1, 5, 5] = torch.nan
     got = sampling.flow_warp(x.to(device), flow.to(device), padding=padding)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(warps, "enabled", lambda name, device: False)
@@ -104,12 +105,13 @@ def test_warp_takes_any_strides_and_reads_nothing_beside_its_features(
     device: torch.device,
 ) -> None:
     # Features and flow are parts of larger buffers, whose other values would show.
-    buffer = torch.full((2, 9, 10, 48), torch.nan, device=device)
     flows = torch.full((2, 9, 10, 5), torch.nan, device=device)
     flows[:, 2:8, 1:8, 1:3] = 5 * torch.randn(2, 6, 7, 2, device=device)
     flow = flows.permute(0, 3, 1, 2)[:, 1:3, 2:8, 1:8]
-    for first in (8, 16, 3):  # aligned; aligned; not aligned, so it is copied
-        view = buffer.clone().permute(0, 3, 1, 2)[:, first : first + 16, 2:8, 1:8]
+    # Aligned for wide reads; not; aligned at the first pixel only.
+    for channels, first in ((48, 8), (48, 3), (44, 8)):
+        buffer = torch.full((2, 9, 10, channels), torch.nan, dtype=torch.float16, device=device)
+        view = buffer.permute(0, 3, 1, 2)[:, first : first + 16, 2:8, 2:9]
         view[:] = torch.randn(2, 16, 6, 7, device=device)
         got = warps.warp(view, flow, padding="zeros")
         assert_rounded(got, reference.warp(view.cpu(), flow.cpu(), "zeros"))
@@ -157,9 +159,12 @@ def test_what_a_level_of_spynet_sees(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_rounding_to_half_precision(device: torch.device, dtype: torch.dtype) -> None:
-    # Every exponent, values between two halves, and what is subnormal or too large for a half.
+    # Every value of that type, the middle between two, the floats beside it, and what is too large.
     exact = torch.arange(65536).int().to(torch.uint16).view(dtype).float()
-    values = torch.cat((exact, exact * (1 + 2.0**-11), exact * (1 - 2.0**-12)))
+    middle = exact[:-1] / 2 + exact[1:] / 2
+    below, above = (middle.nextafter(end * torch.ones(())) for end in (-torch.inf, torch.inf))
+    values = torch.cat((exact, middle, below, above, torch.tensor((65519, 65520, 65535, 65536))))
+    values = values[: len(values) // 3 * 3]
     if device.type == "cuda":
         values[values.abs() < 2.0**-126] = 0  # CuPy compiles with -ftz=true
     frame = values.view(1, 3, 1, -1)

@@ -5,8 +5,8 @@ FUNCTION int clamped(int at, int size) { return at < 0 ? 0 : at < size ? at : si
 
 /* A position between two pixels of a line: the first of them, and how near it is to the second.
 
-   Far outside is two pixels outside, so that no position overflows an int. A NaN lies outside and
-   has the nearness NaN, so what is read there is NaN: an overflow shows in the picture, and whoever
+   Far outside is just outside, so that no position overflows an int. A NaN lies outside and has the
+   nearness NaN, so what is read there is NaN: an overflow shows in the picture, and whoever
    looks for values that are not finite finds it. */
 typedef struct {
     int first;
@@ -19,7 +19,7 @@ FUNCTION position position_of(float at, int size, int border)
     /* Comparisons, as fminf and fmaxf would lose a NaN. */
     if (border)
         at = at < 0 ? 0 : at > size - 1 ? (float)(size - 1) : at;
-    const float near = fminf(fmaxf(at, -2), (float)(size + 1));
+    const float near = fminf(fmaxf(at, -2), (float)size);
     const float low = floorf(near);
     p.first = (int)low;
     p.part = at == at ? near - low : at;
