@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vs_vsr.kernels import deform as kernel
+
 __all__ = ["ModulatedDeformConv"]
 
 _TAPS = 9
@@ -73,6 +75,8 @@ class ModulatedDeformConv(nn.Module):
         """
         # Positions stay float32: in half precision they would be off by pixels in a large frame.
         offsets, mask = offsets.float(), mask.float()
+        if kernel.can_deform(x, self.weight, self.groups):
+            return kernel.deform(x, offsets, mask, self.weight, self.bias, self.groups)
         if x.device.type == "cpu" and x.dtype != torch.float32:
             y = self._by_taps(x.float(), offsets, mask)
         else:

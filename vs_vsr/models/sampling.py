@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vs_vsr.kernels import warps
+
 __all__ = ["Flow", "flow_warp", "nearest4_warp", "position_dtype", "prepared"]
 
 # Flows are prepared together up to this many pixels, at most 128 bytes each while they are.
@@ -51,8 +53,9 @@ def prepared(flows: Tensor, frames: int, dtype: torch.dtype) -> list[Flow]:
         A flow of B vectors for each pair.
     """
     b = len(flows) // frames
-    if flows.device.type == "cpu":
-        # It starts operations at no cost, and what they made for a chunk would leave the cache.
+    if flows.device.type == "cpu" or warps.is_on(flows.device):
+        # A CPU starts operations at no cost, and what they made for a chunk would leave the cache.
+        # The kernel finds its pixels by itself.
         return [Flow(vectors) for vectors in flows.split(b)]
     return _made_ready(flows, b, dtype)
 
@@ -86,6 +89,8 @@ def flow_warp(
     border = padding == "border"
     vectors, corners = (flow.vectors, flow.corners) if isinstance(flow, Flow) else (flow, None)
     vectors = vectors.to(position_dtype(vectors.dtype))
+    if warps.can_warp(x, vectors):
+        return warps.warp(x, vectors, padding=padding)
     if corners is None or border:
         if x.device.type != "cpu":
             return _warp_grid(x, vectors, border=border)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vs_vsr.kernels import warps
 from vs_vsr.models.layers import convolve
 from vs_vsr.models.sampling import flow_warp, position_dtype
 
@@ -144,8 +145,11 @@ class SPyNet(nn.Module):
             if flow.shape[-2:] != reference.shape[-2:]:
                 flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
                 flow = flow.mul_(2)
-            warped = flow_warp(supporting, flow, padding="border")
-            x = torch.cat((reference, warped, flow), dim=1)
+            if warps.can_join(reference, flow, self.dtype):
+                x = warps.join(reference, supporting, flow, self.dtype)
+            else:
+                warped = flow_warp(supporting, flow, padding="border")
+                x = torch.cat((reference, warped, flow), dim=1)
             flow = flow + level(x.to(self.dtype, memory_format=torch.channels_last))
             flows.append(flow)
         return flows
