@@ -128,6 +128,7 @@ def in_order(
     for i, n in enumerate(numbers):
         slots.acquire()
         if failed:
+            slots.release()
             break
         clip.get_frame_async(n).add_done_callback(lambda future, i=i: arrived(i, future))
     for _ in range(requests):
