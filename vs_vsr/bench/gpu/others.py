@@ -37,8 +37,7 @@ def _peer(setting: Setting, record: Record) -> None:
         return
     width, height = setting.sizes[0] if not setting.quick else (64, 64)
     weights = Path(setting.weights) if Path(setting.weights).is_file() else None
-    # Its own sizes, whatever the quick visit's network is.
-    network = peer.load(None if setting.quick else weights)
+    network = peer.load(weights)
     # As its plugin does it: eager, everything in half precision on a GPU.
     dtype = torch.float16 if setting.is_cuda else torch.float32
     network = network.to(setting.torch_device, dtype)
