@@ -38,12 +38,14 @@ def setting(folder: Path) -> Setting:
     return Setting("cpu", True, folder, "")
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_crashes_or_hangs_is_told_and_the_others_go_on(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     kinds = (gpu_stages.raises, gpu_stages.crashes, gpu_stages.hangs, gpu_stages.done)
     # Time enough to start; the last one proves that the visit went on.
-    stages = [Stage(f.__name__, 8 if f is gpu_stages.hangs else 60, f) for f in kinds]
+    stages = [Stage(f.__name__, 2 if f is gpu_stages.hangs else 15, f) for f in kinds]
+    # Four times that, as the visit is quick.
     results = command.visit(stages, setting(tmp_path))
     written = json.loads((tmp_path / "result.json").read_text())
     for name, result in results.items():
@@ -281,11 +283,8 @@ def test_a_kernel_is_one_row(tmp_path: Path) -> None:
 
 
 def test_poison_shows_what_is_left_unwritten() -> None:
-    count = 1 << 16
-    kept = torch.empty(0)
-    got = poisoned(lambda: torch.empty(count, device=CPU))
-    # The C library hands large freed blocks out again, as torch's allocator does on a GPU.
-    assert got.isnan().all() or not torch.equal(got, kept)
+    assert poisoned(lambda: torch.empty(1000)).isnan().all()
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_versions_are_timed_in_turn_and_one_that_fails_costs_no_other() -> None:

@@ -19,7 +19,7 @@ from vs_vsr.models.spynet import SPyNet
 
 __all__ = ["Case", "cases"]
 
-Call = Callable[..., Tensor]
+_Call = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Case:
     name: str
     inputs: Callable[[int, int], tuple[Tensor, ...]]
     """Random inputs for a height and width, on the CPU, float32."""
-    reference: Call
+    reference: _Call
     """From the inputs on the CPU, float32."""
-    plain: Call
+    plain: _Call
     """The form of plain torch, from the inputs on the device."""
-    candidates: dict[str, Call]
+    candidates: dict[str, _Call]
     """Forms that may replace it, by name; those that this device does not have are left out."""
     halves: int = 1
     """How many of the inputs, from the first one, are in half precision on the device."""

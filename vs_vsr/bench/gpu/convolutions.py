@@ -152,13 +152,14 @@ def _measured(
     setting: Setting, c: Convolution, wanted: Iterable[Choice], deadline: float
 ) -> list[dict[str, Any]]:
     """An entry for each plan that exists: its time, or what is wrong with it."""
+    inputs = tensors(setting, c)
     # The reference in float32, on the device.
-    x, weight, bias, added = (t.float() for t in tensors(setting, c))
+    x, weight, bias, added = (t.float() for t in inputs)
     want = _eager(x, weight, bias, added, c)
     entries = []
     for plan, error in _built(c, wanted, deadline):
         entry = {"choice": plan.choice, "plan": plan.name}
-        entries.append(entry | ({"error": error} if error else _timed(setting, plan, want, c)))
+        entries.append(entry | ({"error": error} if error else _timed(setting, plan, inputs, want)))
     return entries
 
 
@@ -193,9 +194,12 @@ def _built(
         yield from (found for found in _builders.map(build, part) if found)
 
 
-def _timed(setting: Setting, plan: fused.Plan, want: Tensor, c: Convolution) -> dict[str, Any]:
+def _timed(
+    setting: Setting, plan: fused.Plan, inputs: tuple[Tensor, Tensor, Tensor, Tensor], want: Tensor
+) -> dict[str, Any]:
     """The plan's time, if its result is right."""
-    x, weight, bias, added = tensors(setting, c)
+    c = plan.convolution
+    x, weight, bias, added = inputs
     out = torch.empty_like(added)
     if c.shuffled:
         whole = x.new_empty(c.n, 2 * c.height, c.width, c.outputs)

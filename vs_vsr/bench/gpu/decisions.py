@@ -20,11 +20,11 @@ _GRAPH_TIMES = 1.15
 _FRAME_GFLOP = 927.0
 _FRAME_FLOWS = 2.58
 
-Results = Mapping[str, Mapping[str, Any]]
+_Results = Mapping[str, Mapping[str, Any]]
 """What each stage wrote, by its name."""
 
 
-def figures(results: Results) -> dict[str, float]:
+def figures(results: _Results) -> dict[str, float]:
     """The numbers that decide, by name; those that were not measured are missing."""
     found: dict[str, float | None] = {}
     convolutions = _rows(results, "convolutions")
@@ -169,12 +169,12 @@ def _best(found: Mapping[str, float], size: str) -> float | None:
     return max((v for name, v in found.items() if name.startswith(f"{size} ")), default=None)
 
 
-def _rows(results: Results, stage: str) -> list[Mapping[str, Any]]:
+def _rows(results: _Results, stage: str) -> list[Mapping[str, Any]]:
     rows: list[Mapping[str, Any]] = results.get(stage, {}).get("rows", [])
     return rows
 
 
-def _value(results: Results, stage: str, name: str, key: str) -> float | None:
+def _value(results: _Results, stage: str, name: str, key: str) -> float | None:
     rows = (row for row in _rows(results, stage) if row["name"] == name and key in row)
     return _number(next(rows, {}), key)
 

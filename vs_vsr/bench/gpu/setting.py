@@ -65,8 +65,9 @@ class Setting:
 
     def random(self, *shape: int, seed: int = 0) -> Tensor:
         """Seeded normal numbers in the dtype of the visit, on the device; 4D is channels_last."""
-        generator = torch.Generator().manual_seed(seed)
-        x = torch.randn(shape, generator=generator).to(self.torch_device, self.dtype)
+        device = self.torch_device
+        generator = torch.Generator(device).manual_seed(seed)
+        x = torch.randn(shape, generator=generator, device=device).to(self.dtype)
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
     def frames(self, count: int, size: tuple[int, int] | None = None) -> list[Tensor]:

@@ -79,9 +79,15 @@ def captured(call: Callable[[], object]) -> Callable[[], object]:
             call()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    # Other threads may call CUDA meanwhile.
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        call()
+    torch.cuda.synchronize()
+    # Not by torch.cuda.graph, which gives all cached memory back each time: there are hundreds.
+    with torch.cuda.stream(stream):
+        # Other threads may call CUDA meanwhile.
+        graph.capture_begin(capture_error_mode="thread_local")
+        try:
+            call()
+        finally:
+            graph.capture_end()
 
     def replay() -> None:
         graph.replay()
@@ -90,12 +96,15 @@ def captured(call: Callable[[], object]) -> Callable[[], object]:
 
 
 def poisoned(call: Callable[[], Tensor]) -> Tensor:
-    """The result of `call`, in memory that was NaN before: what it leaves unwritten is seen."""
-    first = call()
-    # torch hands the memory of a freed tensor to the next one of that size.
-    first.fill_(torch.nan)
-    del first
-    return call()
+    """The result of `call`, whose new tensors are NaN at first: what it leaves unwritten is seen."""
+    before = torch.are_deterministic_algorithms_enabled()
+    # torch fills what it allocates in this mode (fill_uninitialized_memory, by default on). Some
+    # operators only warn that they are not deterministic.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        return call()
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _ready(
