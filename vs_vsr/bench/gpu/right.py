@@ -77,7 +77,9 @@ def _network(setting: Setting, record: Record) -> None:
     network = cpu.network().float()
     want = network(torch.stack([x.cpu() for x in frames], dim=1))[0]
     wrong = float((got.cpu() - want).norm() / want.norm())
-    record.add("whole network, float32 on the CPU", right=wrong <= _PLAIN_MOST, error=wrong)
+    record.add(
+        "whole network, float32 on the CPU", right=wrong <= _PLAIN_MOST, relative_error=wrong
+    )
 
 
 def _pictures(setting: Setting, frames: list[Tensor]) -> Tensor:

@@ -96,7 +96,7 @@ def captured(call: Callable[[], object]) -> Callable[[], object]:
 
 
 def poisoned(call: Callable[[], Tensor]) -> Tensor:
-    """The result of `call`, whose new tensors are NaN at first: what it leaves unwritten is seen."""
+    """The result of `call`, whose new tensors are NaN at first: what stays unwritten is seen."""
     before = torch.are_deterministic_algorithms_enabled()
     # torch fills what it allocates in this mode (fill_uninitialized_memory, by default on). Some
     # operators only warn that they are not deterministic.
