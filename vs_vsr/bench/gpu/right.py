@@ -10,8 +10,8 @@ from vs_vsr.bench.gpu.cases import Case, cases
 from vs_vsr.bench.gpu.record import Record, described
 from vs_vsr.bench.gpu.setting import Setting
 from vs_vsr.bench.gpu.timing import captured, poisoned, synchronize
+from vs_vsr.kernels.planes import unpack
 from vs_vsr.models.stream import Span
-from vs_vsr.transfer import host
 
 __all__ = ["errors", "measure"]
 
@@ -135,6 +135,8 @@ def _nan(setting: Setting, record: Record) -> None:
     """NaN and what lies outside [0, 1] in a frame does not reach the network."""
     plane = np.linspace(-1, 2, 48 * 64, dtype=np.float32).reshape(48, 64)
     plane[3, 5] = np.nan
-    frame = host.upload([plane] * 3, setting.torch_device)
+    planes = torch.from_numpy(np.stack([plane] * 3)).to(setting.torch_device)
+    frame = planes.new_empty(1, *planes.shape)
+    unpack(planes, frame, None)
     right = bool(((frame >= 0) & (frame <= 1)).all()) and float(frame[0, 0, 3, 5]) == 0
     record.add("NaN in a frame", right=right)
