@@ -18,7 +18,7 @@ from vs_vsr.models.stream import run_clip
 from vs_vsr.streaming.clip import Clip
 from vs_vsr.streaming.plan import Plan
 
-__all__ = ["Launches", "chunk", "counted", "on_meta"]
+__all__ = ["Counting", "Launches", "chunk", "counted", "on_meta", "tensors"]
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 # They make memory without writing to it, or say something about a tensor.
@@ -71,10 +71,13 @@ class Launches:
         return self.total + self.biases
 
 
-class _Counting(TorchDispatchMode):
-    def __init__(self, found: Launches) -> None:
-        super().__init__()
-        self.found = found
+class Counting(TorchDispatchMode):
+    """Shows each operation as a GPU would be given it to `note`."""
+
+    def note(
+        self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        """Look at one operation."""
 
     def __torch_dispatch__(
         self,
@@ -101,15 +104,21 @@ class _Counting(TorchDispatchMode):
             if name == "convolution":
                 # As cuDNN's path gives it.
                 out = out.contiguous(memory_format=torch.channels_last)
-        self._note(name, func, args, kwargs, out)
+        self.note(name, func, args, kwargs, out)
         return out
 
-    def _note(
+
+class _Counting(Counting):
+    def __init__(self, found: Launches) -> None:
+        super().__init__()
+        self.found = found
+
+    def note(
         self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     ) -> None:
         found = self.found
-        inputs = [t for a in (*args, *kwargs.values()) for t in _tensors(a)]
-        outputs = list(_tensors(out))
+        inputs = [t for a in (*args, *kwargs.values()) for t in tensors(a)]
+        outputs = list(tensors(out))
         # A number of Python beside a tensor travels with the launch; a tensor on the host does not.
         hosts = [t for t in inputs if t.device.type == "cpu"]
         if hosts and any(t.is_meta for t in (*inputs, *outputs)):
@@ -139,12 +148,13 @@ class _Counting(TorchDispatchMode):
                 found.wide[name] += 1
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in an argument or a result."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _tensors(part)
+            yield from tensors(part)
 
 
 def _is_view(func: Any) -> bool:
@@ -153,7 +163,7 @@ def _is_view(func: Any) -> bool:
 
 
 def _by_mask(args: tuple[Any, ...]) -> bool:
-    return any(t.dtype == torch.bool for t in _tensors(args[1]))
+    return any(t.dtype == torch.bool for t in tensors(args[1]))
 
 
 @contextmanager

@@ -148,8 +148,13 @@ def _gpu_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def memory_bytes() -> int:
-    """Memory of the machine or of the container; no limit if the system does not tell."""
+def memory_bytes(device: torch.device | None = None) -> int:
+    """All memory of a GPU; by default of the machine or of the container.
+
+    There is no limit if the system does not tell.
+    """
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
     if not hasattr(os, "sysconf"):
         return sys.maxsize
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

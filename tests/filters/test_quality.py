@@ -86,7 +86,7 @@ def test_half_floats_between_the_nodes_cost_nothing(
     source = walk(shared, "BDx4")[:10]
     got = []
     for work_format in (vs.RGBS, vs.RGBH):
-        monkeypatch.setattr(worker, "_work_format", lambda *_, f=work_format: int(f))
+        monkeypatch.setattr(worker, "work_format", lambda *_, f=work_format: int(f))
         clip = core.vsr.BasicVSR(source, weights="vimeo90k-bd", precision="fp32", chunk=0)
         pictures = [np.stack([np.asarray(f[p]) for p in range(3)]) for f in clip.frames(close=True)]
         got.append([psnr(luma(a), b) for a, b in zip(pictures, truth(shared), strict=False)])

@@ -33,7 +33,7 @@ def planned(
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "memory_bytes", lambda: 32 << 30)
+    monkeypatch.setattr(devices, "memory_bytes", lambda device=None: 32 << 30)
 
 
 def test_a_chunk_that_fits_is_the_default() -> None:
@@ -58,7 +58,7 @@ def test_what_a_chunk_sees_counts_too() -> None:
 def test_a_small_machine_takes_a_smaller_chunk(
     monkeypatch: pytest.MonkeyPatch, gib: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(devices, "memory_bytes", lambda: gib << 30)
+    monkeypatch.setattr(devices, "memory_bytes", lambda device=None: gib << 30)
     setup = planned(160, 90, 500)
     assert setup.plan.chunk == chunk
     assert ("under 1.5 GiB" in setup.message) == (gib == 6)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vs_vsr import devices
-from vs_vsr.errors import ArgumentError
+from vs_vsr.errors import ArgumentError, DeviceError
 from vs_vsr.models.animesr import AnimeSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.edvr import EDVR, Padding
@@ -16,16 +16,21 @@ from vs_vsr.models.stream import Stream
 from vs_vsr.models.vrt import VRT
 from vs_vsr.plugin.arguments import Arguments, Defaults, Options
 from vs_vsr.plugin.contract import ClipInfo
+from vs_vsr.plugin.memory import Footprint, fitting, shorter_chunks, smaller_tiles
 from vs_vsr.streaming.plan import Plan, WindowPlan
 from vs_vsr.streaming.tiles import Tile, tiles
 from vs_vsr.streaming.windows import WindowStream
 
-__all__ = ["FILTERS", "Filter", "Setup", "plan_for"]
+__all__ = ["FILTERS", "Filter", "Setup", "plan_for", "work_format"]
 
+# VapourSynth's numbers of these formats.
+_RGBH, _RGBS = 2 << 28 | 1 << 24 | 16 << 16, 2 << 28 | 1 << 24 | 32 << 16
 # The longest clip that VapourSynth allows.
 _MOST_FRAMES = 2**31 - 1
-# The most memory that one chunk may take if the user names no chunk.
-_CHUNK_BYTES = 2 << 30
+# The most of the machine's memory that one chunk may take if the user names no chunk. With a GPU
+# only its pictures do.
+_CHUNK_BYTES = {"cpu": 2 << 30}
+_CHUNK_BYTES_DEFAULT = 4 << 30
 # BasicVSR++ keeps features for every frame that a chunk sees. With fewer frames than this in a
 # chunk, most of the work would be for the frames before and after it.
 _PP_LEAST_CHUNK = 15
@@ -53,6 +58,8 @@ class Filter:
     """From the network, the arguments, this row's defaults, the options and the clip."""
     network_options: Callable[[Arguments], dict[str, Any]] = lambda arguments: {}
     """What the filter's arguments say about the network, as `load_model` takes it."""
+    footprint: Footprint | None = None
+    """What its published network takes on a GPU; None if its tiles bound that."""
 
 
 def plan_for(network: nn.Module, arguments: Arguments, options: Options, clip: ClipInfo) -> Setup:
@@ -63,7 +70,65 @@ def plan_for(network: nn.Module, arguments: Arguments, options: Options, clip: C
     """
     # Chosen by the filter's name, because a reload makes other classes.
     row = FILTERS[arguments.filter_name]
-    return row.plan(network, arguments, row.defaults, options, clip)
+    if options.device.type == "cpu" or row.footprint is None:
+        return row.plan(network, arguments, row.defaults, options, clip)
+    defaults, options, message = _on_gpu(network, arguments, row, row.footprint, options, clip)
+    setup = row.plan(network, arguments, defaults, options, clip)
+    return replace(setup, message=" ".join(filter(None, (message, setup.message))))
+
+
+def work_format(clip_format: int, device: torch.device) -> int:
+    """What the network's side reads and writes for clips of this format: RGBS or RGBH."""
+    bits, is_float = clip_format >> 16 & 0xFF, clip_format >> 24 & 0xF
+    # Half as much to move. Up to 10 bits float16 is finer than the clip: Vid4's PSNR stays within
+    # 0.001 dB (docs/measurements.md).
+    halves = clip_format == _RGBH if is_float or device.type == "cpu" else bits <= 10
+    return _RGBH if halves else _RGBS
+
+
+def _on_gpu(
+    network: Any,
+    arguments: Arguments,
+    row: Filter,
+    footprint: Footprint,
+    options: Options,
+    clip: ClipInfo,
+) -> tuple[Defaults, Options, str]:
+    """Defaults and options whose chunk and tile fit in a GPU, and a message about them."""
+    given = [arguments.given(name) for name in ("chunk", "tile")]
+    if all(given):
+        return row.defaults, options, ""
+    name, total = arguments.filter_name, devices.memory_bytes(options.device)
+    asked = arguments.at_least("chunk", row.defaults.chunk, 0) or clip.num_frames
+    asked = min(asked, clip.num_frames)
+    found = fitting(
+        footprint,
+        total,
+        width=clip.width,
+        height=clip.height,
+        chunks=[asked] if given[0] else shorter_chunks(asked),
+        tiles=[options.tile] if given[1] else smaller_tiles(clip.width, clip.height),
+        inputs=2 * row.defaults.lookahead + row.defaults.preroll + asked,
+        picture_bytes=_picture_bytes(network, options, clip),
+        itemsize=options.dtype.itemsize,
+    )
+    if found is None:
+        raise DeviceError(
+            f"{name}: device must have the memory for a chunk of frames of {clip.width}x"
+            f"{clip.height}, got {options.device} with {_gib(total)}. Leave out chunk and tile, "
+            'crop the clip, or use device="cpu".'
+        )
+    chunk, tile = found
+    message = ""
+    if (chunk, tile) != (asked, options.tile):
+        message = (
+            f"{name}: chunk is {chunk} and tile is {tile}, as {options.device} has {_gib(total)}."
+        )
+    if tile != options.tile:
+        overlap = arguments.at_least("overlap", min(row.defaults.overlap, tile // 4), 0)
+        options = replace(options, tile=tile, overlap=overlap)
+    defaults = row.defaults if given[0] else replace(row.defaults, chunk=chunk)
+    return defaults, options, message
 
 
 def _recurrent(
@@ -83,7 +148,9 @@ def _recurrent(
     """
     lookahead = arguments.at_least("lookahead", defaults.lookahead, 0) if has_lookahead else 0
     preroll = arguments.at_least("preroll", defaults.preroll, 0)
-    chunk, message = _chunk(arguments, clip, defaults.chunk, _picture_bytes(network, clip))
+    chunk, message = _chunk(
+        arguments, options, clip, defaults.chunk, _picture_bytes(network, options, clip)
+    )
     length = chunk or clip.num_frames
     default_segment = length * max(defaults.segment_chunks, -(-defaults.segment_frames // length))
     segment = arguments.at_least("segment", default_segment, 1)
@@ -135,7 +202,9 @@ def _animesr(
 def _edvr(
     network: EDVR, arguments: Arguments, defaults: Defaults, options: Options, clip: ClipInfo
 ) -> Setup:
-    chunk, message = _chunk(arguments, clip, defaults.chunk, _picture_bytes(network, clip))
+    chunk, message = _chunk(
+        arguments, options, clip, defaults.chunk, _picture_bytes(network, options, clip)
+    )
     chunk = chunk or clip.num_frames
     # The same context as IconVSR's.
     plan = Plan(
@@ -164,9 +233,10 @@ def _basicvsrpp(
     features = 5 * network.channels * options.dtype.itemsize * area
     chunk, message = _chunk(
         arguments,
+        options,
         clip,
         defaults.chunk,
-        _picture_bytes(network, clip),
+        _picture_bytes(network, options, clip),
         feature_bytes=features,
         context_bytes=min(lookahead + preroll, clip.num_frames) * features,
         least=_PP_LEAST_CHUNK,
@@ -191,8 +261,8 @@ def _vrt(
                 f"{arguments.filter_name}: lookahead is not for interpolation weights, got {got}. "
                 "Leave it out."
             )
-        pictures = 2 * _picture_bytes(network, clip)
-        chunk, message = _chunk(arguments, clip, defaults.chunk, pictures)
+        pictures = 2 * _picture_bytes(network, options, clip)
+        chunk, message = _chunk(arguments, options, clip, defaults.chunk, pictures)
         # Twice as many frames come out, which must not be more than a clip can have.
         count = min(clip.num_frames, _MOST_FRAMES // 2)
         chunk = chunk or count
@@ -202,7 +272,11 @@ def _vrt(
     # A window of frames is twice as long as the attention's window.
     length = 2 * network.window[0]
     chunk, message = _chunk(
-        arguments, clip, length - defaults.lookahead, _picture_bytes(network, clip)
+        arguments,
+        options,
+        clip,
+        length - defaults.lookahead,
+        _picture_bytes(network, options, clip),
     )
     is_whole = not chunk
     chunk = chunk or clip.num_frames
@@ -272,18 +346,30 @@ _VRT = Defaults(
     overlap=20,
 )
 
+# Bytes for a pixel, counted on torch's meta device in chunks of two lengths, and what torchvision's
+# deformable convolution takes inside (tests/plugin/test_memory.py).
+_PLAIN, _REFILLED = Footprint(5500, 370), Footprint(19800, 370)
+
 FILTERS = {
-    "BasicVSR": Filter(_BASICVSR, _recurrent),
-    "IconVSR": Filter(_BASICVSR, _iconvsr, _keyframe),
+    "BasicVSR": Filter(_BASICVSR, _recurrent, footprint=_PLAIN),
+    "IconVSR": Filter(_BASICVSR, _iconvsr, _keyframe, _REFILLED),
     # Its frames share only features, which are kept: a short chunk costs nothing and starts soon.
-    "EDVR": Filter(Defaults(chunk=10), _edvr, _padding),
-    "RealBasicVSR": Filter(replace(_BASICVSR, weights="reds"), _recurrent, _refine_threshold),
+    "EDVR": Filter(Defaults(chunk=10), _edvr, _padding, Footprint(29800, 80)),
+    "RealBasicVSR": Filter(
+        replace(_BASICVSR, weights="reds"), _recurrent, _refine_threshold, _PLAIN
+    ),
     "VRT": Filter(_VRT, _vrt),
     # It computes frames on both sides of every chunk too, so long chunks waste less.
-    "BasicVSRPP": Filter(Defaults(chunk=60, lookahead=15, preroll=15), _basicvsrpp),
+    "BasicVSRPP": Filter(
+        Defaults(chunk=60, lookahead=15, preroll=15), _basicvsrpp, footprint=Footprint(24500, 820)
+    ),
     # It sees one frame ahead whatever the chunk is, so the shortest chunk starts soonest, and is no
     # slower (measured).
-    "AnimeSR": Filter(Defaults(weights="v2", chunk=1, segment_frames=120, preroll=8), _animesr),
+    "AnimeSR": Filter(
+        Defaults(weights="v2", chunk=1, segment_frames=120, preroll=8),
+        _animesr,
+        footprint=Footprint(1700, 160),
+    ),
 }
 
 
@@ -294,13 +380,15 @@ def _tiled(network: Any, plan: Plan, options: Options, clip: ClipInfo, message: 
     return Setup(network, plan, parts, message=message)
 
 
-def _picture_bytes(network: Any, clip: ClipInfo) -> int:
-    """Memory of one output frame, RGBS."""
-    return int(12 * clip.width * clip.height * network.scale**2)
+def _picture_bytes(network: Any, options: Options, clip: ClipInfo) -> int:
+    """Memory of one output frame as the network's side writes it."""
+    sample = 2 if work_format(clip.format, options.device) == _RGBH else 4
+    return int(3 * sample * clip.width * clip.height * network.scale**2)
 
 
 def _chunk(
     arguments: Arguments,
+    options: Options,
     clip: ClipInfo,
     default: int,
     picture_bytes: int,
@@ -338,7 +426,7 @@ def _chunk(
             rule += f" ({_gib(memory)} here)"
             raise arguments.error("chunk", rule, chunk, "Leave it out for a chunk that fits.")
         return chunk, ""
-    most = min(_CHUNK_BYTES, memory // 4)
+    most = min(_CHUNK_BYTES.get(options.device.type, _CHUNK_BYTES_DEFAULT), memory // 4)
     if computed(chunk) <= most:
         return chunk, ""
     chunk = max(least, (most - context_bytes) // (picture_bytes + feature_bytes))

@@ -15,7 +15,7 @@ from vs_vsr import devices
 from vs_vsr.errors import ArgumentError, DeviceError
 from vs_vsr.plugin.arguments import Arguments, Options
 from vs_vsr.plugin.contract import ClipInfo, Frame, Job, Outcome, Spec
-from vs_vsr.plugin.plans import FILTERS, plan_for
+from vs_vsr.plugin.plans import FILTERS, plan_for, work_format
 from vs_vsr.streaming.plan import Step
 from vs_vsr.streaming.runner import Runner
 from vs_vsr.transfer.host import HostTransfer
@@ -28,7 +28,6 @@ __all__ = ["FilterWorker", "create"]
 
 # The largest numerator of a frame rate.
 _LARGEST = 2**63 - 1
-_RGBH, _RGBS = 2 << 28 | 1 << 24 | 16 << 16, 2 << 28 | 1 << 24 | 32 << 16
 
 # Built networks are kept until the process ends, so that a script that is loaded again (mpv does
 # that at every seek) starts at once.
@@ -80,7 +79,7 @@ def create(
     cache_frames = min(plan.chunk * (1 + options.prefetch) + around, plan.frames)
     transfer = _transfer(options.device, cache_frames)
     spec = Spec(
-        work_format=_work_format(clip.format, options.device),
+        work_format=work_format(clip.format, options.device),
         width=scale * clip.width,
         height=scale * clip.height,
         num_frames=frames_per_input * plan.frames,
@@ -112,15 +111,6 @@ def create(
         wider=None if wider_dtype is None else partial(wider, wider_dtype),
     )
     return spec, worker
-
-
-def _work_format(clip_format: int, device: torch.device) -> int:
-    """What the network's side reads and writes for clips of this format."""
-    bits, is_float = clip_format >> 16 & 0xFF, clip_format >> 24 & 0xF
-    # Half as much to move. Up to 10 bits float16 is finer than the clip: Vid4's PSNR stays within
-    # 0.001 dB (docs/measurements.md).
-    halves = clip_format == _RGBH if is_float or device.type == "cpu" else bits <= 10
-    return _RGBH if halves else _RGBS
 
 
 def _transfer(device: torch.device, cache_frames: int) -> HostTransfer | StagedTransfer:
