@@ -26,7 +26,7 @@ ROOMS = {
     "filters": {"errors"},
     "devices": {"errors"},
     "models": {"errors"},
-    "transfer": set(),
+    "transfer": {"errors"},
     "streaming": {"errors", "models"},
     "weights": {"errors", "models"},
     "plugin": {"devices", "errors", "models", "streaming", "transfer", "weights"},

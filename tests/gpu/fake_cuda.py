@@ -1,7 +1,7 @@
 """A CUDA runtime without a GPU: an import is a mapping of the file that a descriptor names.
 
-The descriptions are the real ones of cuda-bindings, so a wrong field is an error. Like CUDA it takes
-a descriptor for itself when an import succeeds, and only then. `calls` tells what was called.
+The descriptions are the real ones of cuda-bindings, so a wrong field is an error. Like CUDA it
+takes a descriptor for itself when an import succeeds, and only then. `calls` tells what was called.
 """
 
 import mmap
@@ -34,7 +34,7 @@ class FakeCuda:
             self.calls.append(("failed", name))
         return name in self.fails
 
-    def cudaImportExternalMemory(self, description: Any) -> tuple[Any, Any]:  # noqa: N802
+    def cudaImportExternalMemory(self, description: Any) -> tuple[Any, Any]:
         if self._fails("memory"):
             return FAILED, None
         assert description.type == real.cudaExternalMemoryHandleType(1)
@@ -43,7 +43,7 @@ class FakeCuda:
         self.calls.append(("import", size))
         return OK, memory
 
-    def cudaExternalMemoryGetMappedBuffer(self, memory: int, buffer: Any) -> tuple[Any, Any]:  # noqa: N802
+    def cudaExternalMemoryGetMappedBuffer(self, memory: int, buffer: Any) -> tuple[Any, Any]:
         if self._fails("map"):
             return FAILED, None
         mapped = mmap.mmap(memory, os.fstat(memory).st_size)
@@ -55,18 +55,18 @@ class FakeCuda:
         self._maps[base] = mapped
         return OK, base
 
-    def cudaFree(self, base: int) -> tuple[Any]:  # noqa: N802
+    def cudaFree(self, base: int) -> tuple[Any]:
         # Python unmaps it when no array uses it any longer.
         del self._maps[base]
         self.calls.append(("free",))
         return (OK,)
 
-    def cudaDestroyExternalMemory(self, memory: int) -> tuple[Any]:  # noqa: N802
+    def cudaDestroyExternalMemory(self, memory: int) -> tuple[Any]:
         os.close(memory)
         self.calls.append(("destroy",))
         return (OK,)
 
-    def cudaImportExternalSemaphore(self, description: Any) -> tuple[Any, Any]:  # noqa: N802
+    def cudaImportExternalSemaphore(self, description: Any) -> tuple[Any, Any]:
         if self._fails("semaphore"):
             return FAILED, None
         kinds = real.cudaExternalSemaphoreHandleType
@@ -74,12 +74,12 @@ class FakeCuda:
         self.calls.append(("import semaphore", os.fstat(description.handle.fd).st_ino))
         return OK, description.handle.fd
 
-    def cudaDestroyExternalSemaphore(self, semaphore: int) -> tuple[Any]:  # noqa: N802
+    def cudaDestroyExternalSemaphore(self, semaphore: int) -> tuple[Any]:
         os.close(semaphore)
         self.calls.append(("destroy semaphore",))
         return (OK,)
 
-    def cudaWaitExternalSemaphoresAsync(  # noqa: N802
+    def cudaWaitExternalSemaphoresAsync(
         self, semaphores: list[int], parameters: list[Any], count: int, stream: int
     ) -> tuple[Any]:
         assert count == len(semaphores) == len(parameters)
@@ -88,7 +88,7 @@ class FakeCuda:
         self.calls.append(("wait", dict(zip(inodes, values, strict=True)), stream))
         return (OK,)
 
-    def cudaSignalExternalSemaphoresAsync(  # noqa: N802
+    def cudaSignalExternalSemaphoresAsync(
         self, semaphores: list[int], parameters: list[Any], count: int, stream: int
     ) -> tuple[Any]:
         if self._fails("signal"):
@@ -98,7 +98,7 @@ class FakeCuda:
         self.calls.append(("signal", inode, parameters[0].params.fence.value, stream))
         return (OK,)
 
-    def cudaStreamSynchronize(self, stream: int) -> tuple[Any]:  # noqa: N802
+    def cudaStreamSynchronize(self, stream: int) -> tuple[Any]:
         self.calls.append(("synchronise", stream))
         return (OK,)
 

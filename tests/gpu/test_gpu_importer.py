@@ -275,7 +275,7 @@ def test_semaphores_that_cannot_be_imported(handles: list[int], semaphores: list
 
 def test_of_two_timelines_one_may_fail(semaphores: list[int]) -> None:
     class Second(FakeCuda):
-        def cudaImportExternalSemaphore(self, description: Any) -> Any:  # noqa: N802
+        def cudaImportExternalSemaphore(self, description: Any) -> Any:
             if names(self):
                 self.fails = {"semaphore"}
             return super().cudaImportExternalSemaphore(description)
