@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-enum { VSR_ABI = 3, VSR_MESSAGE_SIZE = 1024 };
+enum { VSR_ABI = 4, VSR_MESSAGE_SIZE = 1024 };
 
 enum { VSR_INT = 0, VSR_FLOAT = 1, VSR_STRING = 2 };
 
@@ -35,7 +35,8 @@ typedef struct {
     int32_t chunk;                     /* output frames computed together */
     int32_t cache_frames;              /* input frames kept in the cache */
     int32_t matrix;                    /* H.273 code for YUV and GRAY frames that name none */
-    int32_t prefetch;                  /* whether the next chunk's input is asked for early */
+    int32_t prefetch;                  /* whether the next chunk is computed, and its input read, early */
+    int32_t arrivals;                  /* whether `arrived` is to be called */
     char message[VSR_MESSAGE_SIZE];    /* logged once, if any */
     int32_t made;                      /* preset 0; 1: all of this is set, and the filter can run */
 } VsrSpec;
@@ -64,6 +65,8 @@ typedef struct {
     int32_t in_count, out_count;
     const VsrFrame *in, *out;
     const void *host; /* for VsrExports.log */
+    int64_t late;     /* preset 0; otherwise the output frames are still empty, `deliver` fills them, and this
+                         number, which grows from job to job, names them; their memory stays until `drop` */
     int32_t stale;    /* preset 0; 1: pictures made before this step are no longer correct */
     int32_t done;     /* preset 0; 1: the step is done */
 } VsrJob;
@@ -77,8 +80,17 @@ typedef struct {
                    const VsrClip *clip, VsrSpec *spec, char *error);
     /* `step`: what to do next for `chunk`; `initial`: asked before its turn (drawn in vsr.c) */
     void (*next)(int64_t instance, int32_t chunk, int32_t initial, VsrStep *step, char *error);
-    /* does the step; once it has answered, with success or an error, it no longer uses the job's frames */
+    /* input frame n is there; it may be asked for in a step soon; from any thread */
+    void (*arrived)(int64_t instance, int32_t n, const VsrFrame *frame, int32_t width, int32_t height,
+                    int32_t sample_bytes);
+    /* does the step; once it has answered, with success or an error, it no longer uses the job's frames,
+     * except late ones */
     void (*run)(int64_t instance, VsrJob *job, char *error);
+    /* fills output frame `index` of the job whose late pictures have this number, if it is still empty;
+     * `done`: preset 0; 1: the frame has its picture; from any thread */
+    void (*deliver)(int64_t instance, int64_t late, int32_t index, int32_t *done, char *error);
+    /* no picture with this number will be asked for again, and the memory of their frames goes */
+    void (*drop)(int64_t instance, int64_t late);
     /* the request for `chunk` is over; `missing`: the step whose frames the source could not give, or NULL */
     void (*ended)(int64_t instance, int32_t chunk, const VsrStep *missing);
     /* forgets the filter, whether made or not; `gone`: preset 0; 1: nothing of it is left */

@@ -15,6 +15,11 @@ int python_attach(const char *filter, const void *exports, char *error, size_t s
 /* Whether Python can be called: false before `python_attach` has found it, and after its shutdown. */
 int python_is_up(void);
 
+/* What to say then; %s is the filter. */
+#define PYTHON_IS_DOWN \
+    "%s: Python has shut down, and no frame can be computed without it. Let go of the clip before the " \
+    "script ends."
+
 /* Interrupts Python's main thread as Ctrl-C does: makes up for an interrupt that a callback swallowed. */
 void python_interrupt(void);
 

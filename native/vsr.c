@@ -1,14 +1,19 @@
 /* The VapourSynth side of vs_vsr: registers the filters, asks for frames, hands memory to Python.
  *
- *     clip -> VsrIn -> (resize) -> VsrChunk -> Vsr -> (VsrOut -> resize) -> (VsrOriginals)
+ *     clip -> VsrIn -> (resize) -> (VsrArrivals) -> VsrChunk -> Vsr -> (VsrOut -> resize) -> (VsrOriginals)
  *
  * Frame k of VsrChunk is a 1x1 carrier whose property holds the output frames of chunk k, so the core's
- * own cache and scheduler make sure that each chunk is computed once. All policy (arguments, plans,
+ * own cache and scheduler make sure that each chunk is computed once. On a device that computes beside
+ * the processor, a carrier is there as soon as the device has its work; its frames are empty until Vsr
+ * has their pictures delivered, one by one, before it hands them out. All policy (arguments, plans,
  * networks) is in Python; abi.h tells what passes between the two. */
 #include "VSHelper4.h"
 #include "VapourSynth4.h"
 #include "abi.h"
+#include "arrivals.h"
+#include "carriers.h"
 #include "convert.h"
+#include "frames.h"
 #include "portable.h"
 #include "python.h"
 #include "shares.h"
@@ -22,8 +27,6 @@ static const int64_t CACHE_BYTES = (int64_t)2 << 30;
 /* Carriers kept: enough for a reader that looks back FRAMES_BACK frames, or reads at three places, one
  * of which crosses a chunk's border. More would only hold memory, which must not grow with the clip. */
 enum { FRAMES_BACK = 32, FEWEST_CARRIERS = 2 };
-/* Properties of a carrier: its output frames, and their generation. */
-static const char *const FRAMES = "frames", *const GENERATION = "generation";
 static const char *const NO_MEMORY =
     "%s: no memory is left for the filter. Close other programs, or use a smaller chunk.";
 
@@ -74,25 +77,13 @@ static void forget(const VsrCallbacks *python, int64_t instance) {
 
 /* ---- VsrChunk: computes ---- */
 
-/* What VsrChunk, Vsr and the frames asked for early share; those may arrive after the filter is gone. */
 typedef struct {
-    Mutex lock;
-    int owners;
-    int pending;         /* frames asked for early that have not arrived */
-    const VSFrame *held; /* the carrier being handed out, which survives a flush of the core's caches */
-    int held_chunk;
-    int64_t generation; /* how many times earlier pictures have become stale */
-} Shared;
-
-typedef struct {
-    const char *filter;
-    VsrCallbacks python;
+    Worker worker;
     VSNode *in;
     VSVideoInfo in_info, out_info;
-    int64_t instance;
     int chunk, frames_per_input;
     int prefetch;
-    Shared *shared;
+    Carriers *carriers;
     int last_rendered;
 } Chunk;
 
@@ -102,58 +93,8 @@ typedef struct {
     VsrStep render, step;
 } Request;
 
-static Shared *new_shared(void) {
-    Shared *shared = calloc(1, sizeof *shared);
-    if (!shared) return NULL;
-    shared->owners = 1;
-    mutex_init(&shared->lock);
-    return shared;
-}
-
-static Shared *share(Shared *shared) {
-    mutex_lock(&shared->lock);
-    shared->owners++;
-    mutex_unlock(&shared->lock);
-    return shared;
-}
-
-static void release_shared(Shared *shared) {
-    mutex_lock(&shared->lock);
-    int last = --shared->owners == 0;
-    mutex_unlock(&shared->lock);
-    if (last) {
-        mutex_free(&shared->lock);
-        free(shared);
-    }
-}
-
-/* Holds `carrier`, or nothing if it is NULL, in place of what was held. Takes the reference. A carrier
- * of an older generation is not held: returns 0, and what was held stays. */
-static int hold(Shared *shared, const VSFrame *carrier, int chunk, const VSAPI *vsapi) {
-    const VSMap *props = carrier ? vsapi->getFramePropertiesRO(carrier) : NULL;
-    int64_t made_in = props ? vsapi->mapGetInt(props, GENERATION, 0, NULL) : 0;
-    mutex_lock(&shared->lock);
-    int fresh = !carrier || made_in == shared->generation;
-    const VSFrame *released = carrier;
-    if (fresh) {
-        released = shared->held;
-        shared->held = carrier;
-        shared->held_chunk = chunk;
-    }
-    mutex_unlock(&shared->lock);
-    vsapi->freeFrame(released);
-    return fresh;
-}
-
-static int64_t generation(Shared *shared, int more) {
-    mutex_lock(&shared->lock);
-    int64_t now = shared->generation += more;
-    mutex_unlock(&shared->lock);
-    return now;
-}
-
 typedef struct {
-    Shared *shared;
+    Carriers *carriers;
     const VSAPI *vsapi;
 } Fetch;
 
@@ -163,10 +104,10 @@ static void VS_CC fetched(void *data, const VSFrame *frame, int n, VSNode *node,
     (void)error; /* the frame fails again, and is reported, when a step needs it */
     if (frame) fetch->vsapi->freeFrame(frame);
     fetch->vsapi->freeNode(node);
-    mutex_lock(&fetch->shared->lock);
-    fetch->shared->pending--;
-    mutex_unlock(&fetch->shared->lock);
-    release_shared(fetch->shared);
+    mutex_lock(&fetch->carriers->lock);
+    fetch->carriers->fetching--;
+    mutex_unlock(&fetch->carriers->lock);
+    release_carriers(fetch->carriers);
     free(fetch);
 }
 
@@ -177,17 +118,17 @@ static void fetch_ahead(Chunk *d, const VsrStep *step, const VSAPI *vsapi) {
     if (!d->prefetch || !in_order) return;
     int wanted = d->chunk / d->frames_per_input, last = d->in_info.numFrames;
     if (last - step->last > wanted) last = step->last + wanted;
-    mutex_lock(&d->shared->lock);
+    mutex_lock(&d->carriers->lock);
     /* A few may not have reached their callbacks yet; a whole chunk of them means that the source lags. */
-    if (d->shared->pending >= wanted) last = step->last;
-    mutex_unlock(&d->shared->lock);
+    if (d->carriers->fetching >= wanted) last = step->last;
+    mutex_unlock(&d->carriers->lock);
     for (int n = step->last; n < last; n++) {
         Fetch *fetch = malloc(sizeof *fetch);
         if (!fetch) return; /* it only means that the frames are asked for later */
-        *fetch = (Fetch){share(d->shared), vsapi};
-        mutex_lock(&d->shared->lock);
-        d->shared->pending++;
-        mutex_unlock(&d->shared->lock);
+        *fetch = (Fetch){share_carriers(d->carriers), vsapi};
+        mutex_lock(&d->carriers->lock);
+        d->carriers->fetching++;
+        mutex_unlock(&d->carriers->lock);
         vsapi->getFrameAsync(n, vsapi->addNodeRef(d->in), fetched, fetch);
     }
 }
@@ -196,35 +137,15 @@ static int same(const VsrStep *a, const VsrStep *b) {
     return a->chunk == b->chunk && a->render == b->render && a->first == b->first && a->last == b->last;
 }
 
-/* A scene cut mark: -1 if the frame has none, else whether it is set. */
-static int mark(const VSMap *props, const char *key, const VSAPI *vsapi) {
-    int error = 0;
-    int64_t value = vsapi->mapGetInt(props, key, 0, &error);
-    return error ? -1 : value != 0;
-}
-
-static void lay_out(VsrFrame *view, const VSFrame *frame, VSFrame *writable, const VSAPI *vsapi) {
-    const VSMap *props = vsapi->getFramePropertiesRO(frame);
-    for (int p = 0; p < 3; p++) {
-        void *data = writable ? vsapi->getWritePtr(writable, p) : (void *)vsapi->getReadPtr(frame, p);
-        view->plane[p] = (VsrPlane){data, vsapi->getStride(frame, p)};
-    }
-    view->scene_prev = mark(props, "_SceneChangePrev", vsapi);
-    view->scene_next = mark(props, "_SceneChangeNext", vsapi);
-}
-
-static int fits(const VSFrame *frame, const VSVideoInfo *info, const VSAPI *vsapi) {
-    return vsapi->getFrameWidth(frame, 0) == info->width && vsapi->getFrameHeight(frame, 0) == info->height &&
-           vsh_isSameVideoFormat(vsapi->getVideoFrameFormat(frame), &info->format);
-}
-
-/* Runs a step whose frames have arrived. `out` gets the frames of a rendering step. */
-static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, VSFrameContext *context,
-               VSCore *core, const VSAPI *vsapi, char *error) {
+/* Runs a step whose frames have arrived. `out` gets the frames of a rendering step, and `late` their
+ * number if they are still empty, else 0. */
+static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, int64_t *late,
+               VSFrameContext *context, VSCore *core, const VSAPI *vsapi, char *error) {
+    *late = 0;
     int count = step->last - step->first;
     const VSFrame **in = calloc((size_t)count, sizeof *in);
     VsrFrame *views = calloc((size_t)(count + out_count), sizeof *views);
-    if (!in || !views) write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, d->filter);
+    if (!in || !views) write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, d->worker.filter);
     for (int i = 0; i < count && !*error; i++) {
         in[i] = vsapi->getFrameFilter(step->first + i, d->in, context);
         /* A different one would be read past its end, or make the core end the process. */
@@ -232,7 +153,7 @@ static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, VSFr
             write_text(error, VSR_MESSAGE_SIZE,
                        "%s: clip must give frames of the size and format it declares, got another at frame "
                        "%d. Find the filter before it that changes them.",
-                       d->filter, step->first + i);
+                       d->worker.filter, step->first + i);
         else lay_out(&views[i], in[i], NULL, vsapi);
     }
     for (int i = 0; i < out_count && !*error; i++) {
@@ -247,20 +168,16 @@ static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, VSFr
     if (!*error) {
         const Host host = {core, vsapi};
         VsrJob job = {*step, d->in_info.width, d->in_info.height, d->out_info.width, d->out_info.height,
-                      d->out_info.format.bytesPerSample, count, out_count, views, views + count, &host, 0, 0};
-        d->python.run(d->instance, &job, error);
+                      d->out_info.format.bytesPerSample, count, out_count, views, views + count, &host, 0, 0, 0};
+        d->worker.python.run(d->worker.instance, &job, error);
         done = job.done;
         answered = done || *error;
-        /* Drops earlier pictures, ours and those of the filters after us: a frame has one answer. */
-        if (done && job.stale) {
-            generation(d->shared, 1);
-            hold(d->shared, NULL, 0, vsapi);
-            vsapi->clearCoreCaches(core);
-        }
+        *late = done ? job.late : 0;
+        if (done && job.stale) make_stale(d->carriers, core);
         if (!answered)
             write_text(error, VSR_MESSAGE_SIZE,
-                       "%s: computing frames %d to %d was interrupted. Ask for them again.", d->filter,
-                       step->first, step->last - 1);
+                       "%s: computing frames %d to %d was interrupted. Ask for them again.",
+                       d->worker.filter, step->first, step->last - 1);
     }
     /* If Python has not answered, it may still use the frames: they are then never freed. */
     for (int i = 0; in && i < count && answered; i++) vsapi->freeFrame(in[i]);
@@ -276,12 +193,21 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
     if (count > d->chunk) count = d->chunk;
     VSFrame **out = calloc((size_t)count, sizeof *out);
     if (!out) {
-        write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, d->filter);
+        write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, d->worker.filter);
         return NULL;
     }
     fetch_ahead(d, step, vsapi);
-    if (run(d, step, out, count, context, core, vsapi, error)) {
+    make_room(d->carriers, core);
+    int64_t late;
+    if (run(d, step, out, count, &late, context, core, vsapi, error)) {
         free(out);
+        return NULL;
+    }
+    if (late && add_late(d->carriers, late, out, count)) {
+        d->worker.python.drop(d->worker.instance, late);
+        for (int i = 0; i < count; i++) vsapi->freeFrame(out[i]);
+        free(out);
+        write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, d->worker.filter);
         return NULL;
     }
     VSVideoFormat gray;
@@ -289,7 +215,8 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
     VSFrame *carrier = vsapi->newVideoFrame(&gray, 1, 1, NULL, core);
     VSMap *props = vsapi->getFramePropertiesRW(carrier);
     for (int i = 0; i < count; i++) vsapi->mapConsumeFrame(props, FRAMES, out[i], maAppend);
-    vsapi->mapSetInt(props, GENERATION, generation(d->shared, 0), maReplace);
+    vsapi->mapSetInt(props, GENERATION, generation(d->carriers), maReplace);
+    if (late) vsapi->mapSetInt(props, LATE, late, maReplace);
     free(out);
     return carrier;
 }
@@ -313,16 +240,16 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
 /* The step that Python wants done now for chunk k. */
 static int next_step(const Chunk *d, int k, int initial, VsrStep *step, char *error) {
     *step = (VsrStep){.chunk = -1};
-    d->python.next(d->instance, k, initial, step, error);
+    d->worker.python.next(d->worker.instance, k, initial, step, error);
     if (*error) return -1;
     if (step->chunk < 0)
         write_text(error, VSR_MESSAGE_SIZE,
-                   "%s: planning chunk %d was interrupted. Ask for its frames again.", d->filter, k);
+                   "%s: planning chunk %d was interrupted. Ask for its frames again.", d->worker.filter, k);
     /* The core ends the process when a filter neither asks for frames nor returns one. */
     else if (step->first < 0 || step->first >= step->last || step->last > d->in_info.numFrames)
         write_text(error, VSR_MESSAGE_SIZE,
                    "%s: a step was planned on frames %d..%d of a clip of %d. Report this as a bug of vs-vsr.",
-                   d->filter, step->first, step->last, d->in_info.numFrames);
+                   d->worker.filter, step->first, step->last, d->in_info.numFrames);
     return *error ? -1 : 0;
 }
 
@@ -344,13 +271,14 @@ static const VSFrame *proceed(Chunk *d, int k, Request *request, VSFrameContext 
     VsrStep want;
     if (next_step(d, k, 0, &want, error)) return NULL;
     if (!want.render && same(&want, &request->step)) {
-        int failed = run(d, &want, NULL, 0, context, core, vsapi, error);
+        int64_t late;
+        int failed = run(d, &want, NULL, 0, &late, context, core, vsapi, error);
         let_go(d, request, context, vsapi);
         if (failed || next_step(d, k, 0, &want, error)) return NULL;
         if (same(&want, &request->step)) {
             write_text(error, VSR_MESSAGE_SIZE,
                        "%s: the state after chunk %d was lost before the next step. Report this as a bug of "
-                       "vs-vsr.", d->filter, want.chunk);
+                       "vs-vsr.", d->worker.filter, want.chunk);
             return NULL;
         }
     } else {
@@ -372,12 +300,11 @@ static const VSFrame *VS_CC chunk_frame(int k, int reason, void *instance, void 
     char error[VSR_MESSAGE_SIZE] = "";
     const VSFrame *carrier = NULL;
     if (!python_is_up()) {
-        write_text(error, sizeof error, "%s: Python has shut down, and no frame can be computed without it. "
-                   "Let go of the clip before the script ends.", d->filter);
+        write_text(error, sizeof error, PYTHON_IS_DOWN, d->worker.filter);
     } else if (reason == arInitial) {
         VsrStep step;
         *frame_data = request = malloc(sizeof *request);
-        if (!request) write_text(error, sizeof error, NO_MEMORY, d->filter);
+        if (!request) write_text(error, sizeof error, NO_MEMORY, d->worker.filter);
         else if (!next_step(d, k, 1, &step, error)) {
             *request = (Request){step, step};
             ask(d, &step, context, vsapi);
@@ -389,7 +316,7 @@ static const VSFrame *VS_CC chunk_frame(int k, int reason, void *instance, void 
     } else {
         missing = request ? &request->step : NULL;
     }
-    if (python_is_up()) d->python.ended(d->instance, k, missing);
+    if (python_is_up()) d->worker.python.ended(d->worker.instance, k, missing);
     free(request);
     *frame_data = NULL;
     if (*error) vsapi->setFilterError(error, context);
@@ -399,8 +326,11 @@ static const VSFrame *VS_CC chunk_frame(int k, int reason, void *instance, void 
 static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
     Chunk *d = instance;
     (void)core;
-    forget(&d->python, d->instance);
-    release_shared(d->shared);
+    /* Nobody else uses these any longer: Vsr, which holds this node, is gone. */
+    let_go_of_carriers(d->carriers);
+    drop_late(d->carriers);
+    forget(&d->worker.python, d->worker.instance);
+    release_carriers(d->carriers);
     vsapi->freeNode(d->in);
     free(d);
 }
@@ -410,44 +340,60 @@ static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
 typedef struct {
     VSNode *chunks;
     int chunk, frames;
-    Shared *shared;
+    int goes_ahead;
+    Carriers *carriers;
 } Handout;
+
+static void VS_CC came_ahead(void *data, const VSFrame *carrier, int chunk, VSNode *node, const char *error) {
+    Carriers *carriers = data;
+    const VSAPI *vsapi = carriers->vsapi;
+    (void)error; /* the chunk fails again, and is reported, when it is asked for */
+    if (carrier) hold_carrier(carriers, carrier, chunk, 1);
+    mutex_lock(&carriers->lock);
+    carriers->asking = 0;
+    mutex_unlock(&carriers->lock);
+    vsapi->freeNode(node);
+    release_carriers(carriers);
+}
 
 static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, void **frame_data,
                                           VSFrameContext *context, VSCore *core, const VSAPI *vsapi) {
     const Handout *d = instance;
     (void)frame_data;
-    (void)core;
     const int chunk = n / d->chunk;
     const VSFrame *carrier = NULL;
     if (reason == arInitial) {
-        mutex_lock(&d->shared->lock);
-        if (d->shared->held && d->shared->held_chunk == chunk) carrier = vsapi->addFrameRef(d->shared->held);
-        mutex_unlock(&d->shared->lock);
+        carrier = held_carrier(d->carriers, chunk);
         if (!carrier) vsapi->requestFrameFilter(chunk, d->chunks, context);
     } else if (reason == arAllFramesReady) {
         carrier = vsapi->getFrameFilter(chunk, d->chunks, context);
-        if (!hold(d->shared, vsapi->addFrameRef(carrier), chunk, vsapi)) {
-            /* It became stale on its way here. */
-            vsapi->freeFrame(carrier);
-            vsapi->releaseFrameEarly(d->chunks, chunk, context);
-            vsapi->requestFrameFilter(chunk, d->chunks, context);
-            return NULL;
-        }
     }
     if (!carrier) return NULL;
-    const VSFrame *frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
+    if (!hold_carrier(d->carriers, vsapi->addFrameRef(carrier), chunk, 0)) {
+        /* It became stale on its way here. */
+        vsapi->freeFrame(carrier);
+        if (reason == arAllFramesReady) vsapi->releaseFrameEarly(d->chunks, chunk, context);
+        vsapi->requestFrameFilter(chunk, d->chunks, context);
+        return NULL;
+    }
+    char error[VSR_MESSAGE_SIZE] = "";
+    const VSFrame *frame = NULL;
+    if (deliver(d->carriers, carrier, n % d->chunk, core, error)) vsapi->setFilterError(error, context);
+    else frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
     vsapi->freeFrame(carrier);
     /* A reader in order needs no more of this chunk: a clip read to its end holds no carrier. */
-    if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) hold(d->shared, NULL, 0, vsapi);
+    if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) let_go_of_carrier(d->carriers, chunk);
+    int next = chunk + 1;
+    if (d->goes_ahead && next <= (d->frames - 1) / d->chunk && should_go_ahead(d->carriers, chunk, d->chunk))
+        vsapi->getFrameAsync(next, vsapi->addNodeRef(d->chunks), came_ahead, share_carriers(d->carriers));
     return frame;
 }
 
 static void VS_CC handout_free(void *instance, VSCore *core, const VSAPI *vsapi) {
     Handout *d = instance;
     (void)core;
-    hold(d->shared, NULL, 0, vsapi);
-    release_shared(d->shared);
+    let_go_of_carriers(d->carriers);
+    release_carriers(d->carriers);
     vsapi->freeNode(d->chunks);
     free(d);
 }
@@ -494,8 +440,8 @@ static VsrArgument *arguments(const VSMap *in, int32_t *count, const VSAPI *vsap
 }
 
 /* Makes Python's side of a filter. Returns 0, or -1 with nothing of it left. */
-static int create_instance(const Filter *filter, const VsrCallbacks *python, int64_t instance, const VSMap *in,
-                           const VSVideoInfo *info, VsrSpec *spec, VSCore *core, const VSAPI *vsapi, char *error) {
+static int create_instance(const Worker *worker, const VSMap *in, const VSVideoInfo *info, VsrSpec *spec,
+                           VSCore *core, const VSAPI *vsapi, char *error) {
     const VSVideoFormat *f = &info->format;
     int constant = vsh_isConstantVideoFormat(info);
     VsrClip clip = {constant ? info->width : 0, constant ? info->height : 0, info->numFrames, 0,
@@ -506,16 +452,16 @@ static int create_instance(const Filter *filter, const VsrCallbacks *python, int
     int32_t count;
     VsrArgument *list = arguments(in, &count, vsapi);
     if (!list) {
-        write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, filter->name);
+        write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, worker->filter);
         return -1;
     }
-    python->create(instance, filter->name, list, count, &clip, spec, error);
+    worker->python.create(worker->instance, worker->filter, list, count, &clip, spec, error);
     free(list);
     if (spec->made) return 0;
     if (!*error)
         write_text(error, VSR_MESSAGE_SIZE, "%s: creating the filter was interrupted. Create it again.",
-                   filter->name);
-    forget(python, instance);
+                   worker->filter);
+    forget(&worker->python, worker->instance);
     return -1;
 }
 
@@ -533,21 +479,18 @@ static int64_t frame_bytes(const VSVideoInfo *info) {
 }
 
 /* Takes `in` and the instance. Without memory returns NULL and takes neither. */
-static VSNode *chunk_node(const Filter *filter, const VsrCallbacks *python, VSNode *in, int64_t instance,
-                          const VSVideoInfo *out, const VsrSpec *spec, Shared *shared, VSCore *core,
-                          const VSAPI *vsapi) {
+static VSNode *chunk_node(VSNode *in, const VSVideoInfo *out, const VsrSpec *spec, Carriers *carriers,
+                          VSCore *core, const VSAPI *vsapi) {
     Chunk *d = calloc(1, sizeof *d);
     if (!d) return NULL;
-    d->filter = filter->name;
-    d->python = *python;
+    d->worker = carriers->worker;
     d->in = in;
     d->in_info = *vsapi->getVideoInfo(in);
     d->out_info = *out;
-    d->instance = instance;
     d->chunk = spec->chunk;
     d->frames_per_input = spec->frames_per_input;
     d->prefetch = spec->prefetch;
-    d->shared = share(shared);
+    d->carriers = share_carriers(carriers);
     d->last_rendered = -2;
     VSVideoInfo carrier = {.width = 1, .height = 1,
                            .numFrames = (spec->num_frames - 1) / spec->chunk + 1};
@@ -555,24 +498,25 @@ static VSNode *chunk_node(const Filter *filter, const VsrCallbacks *python, VSNo
     VSFilterDependency dependency = {in, rpGeneral};
     VSNode *node = vsapi->createVideoFilter2("VsrChunk", &carrier, chunk_frame, chunk_free, fmParallelRequests,
                                              &dependency, 1, d, core);
-    int carriers = FRAMES_BACK / spec->chunk + 3;
+    int kept = FRAMES_BACK / spec->chunk + 3;
     int64_t fitting = cache_bytes(core, vsapi) / frame_bytes(out) / spec->chunk;
-    if (carriers > fitting) carriers = (int)fitting;
+    if (kept > fitting) kept = (int)fitting;
     vsapi->setCacheMode(node, cmForceEnable);
-    vsapi->setCacheOptions(node, 1, carriers > FEWEST_CARRIERS ? carriers : FEWEST_CARRIERS, 0);
+    vsapi->setCacheOptions(node, 1, kept > FEWEST_CARRIERS ? kept : FEWEST_CARRIERS, 0);
     return node;
 }
 
 /* `again`: whether each frame is asked for a second time, soon after the first. Takes `chunks`; NULL
  * without memory. */
-static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, int again, Shared *shared,
-                            VSCore *core, const VSAPI *vsapi) {
+static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, const VsrSpec *spec, int again,
+                            Carriers *carriers, VSCore *core, const VSAPI *vsapi) {
+    int chunk = spec->chunk;
     Handout *d = calloc(1, sizeof *d);
     if (!d) {
         vsapi->freeNode(chunks);
         return NULL;
     }
-    *d = (Handout){chunks, chunk, info->numFrames, share(shared)};
+    *d = (Handout){chunks, chunk, info->numFrames, spec->prefetch, share_carriers(carriers)};
     VSFilterDependency dependency = {chunks, rpGeneral};
     VSNode *node = vsapi->createVideoFilter2("Vsr", info, handout_frame, handout_free, fmParallel, &dependency, 1,
                                              d, core);
@@ -592,8 +536,9 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, int chunk, 
 
 /* The nodes of a filter. Takes the clip and the instance. NULL on failure, with `error` empty if memory
  * was missing. */
-static VSNode *build(const Filter *filter, const VsrCallbacks *python, VSNode *clip, int64_t instance,
-                     const VsrSpec *spec, Shared *shared, VSCore *core, const VSAPI *vsapi, char *error) {
+static VSNode *build(const Filter *filter, VSNode *clip, const VsrSpec *spec, Carriers *carriers, VSCore *core,
+                     const VSAPI *vsapi, char *error) {
+    const Worker *worker = &carriers->worker;
     const VSVideoFormat *f = &vsapi->getVideoInfo(clip)->format;
     uint32_t format = vsapi->queryVideoFormatID(f->colorFamily, f->sampleType, f->bitsPerSample,
                                                 f->subSamplingW, f->subSamplingH, core);
@@ -608,6 +553,7 @@ static VSNode *build(const Filter *filter, const VsrCallbacks *python, VSNode *c
             write_text(error, VSR_MESSAGE_SIZE,
                        "%s: resize cannot convert clip to RGB: %s. Convert it first.", filter->name, reason);
     }
+    if (in && spec->arrivals) in = show_arrivals(in, &worker->python, worker->instance, core, vsapi);
     if (in) {
         /* The next chunk reads part of the same frames again. */
         vsapi->setCacheMode(in, cmForceEnable);
@@ -619,13 +565,13 @@ static VSNode *build(const Filter *filter, const VsrCallbacks *python, VSNode *c
         out.fpsNum = spec->fps_num;
         out.fpsDen = spec->fps_den;
         vsh_reduceRational(&out.fpsNum, &out.fpsDen);
-        chunks = chunk_node(filter, python, in, instance, &out, spec, shared, core, vsapi);
+        chunks = chunk_node(in, &out, spec, carriers, core, vsapi);
     }
     if (chunks) {
-        node = handout_node(chunks, &out, spec->chunk, convert, shared, core, vsapi);
+        node = handout_node(chunks, &out, spec, convert, carriers, core, vsapi);
     } else {
         vsapi->freeNode(in);
-        forget(python, instance);
+        forget(&worker->python, worker->instance);
     }
     if (node && convert) node = convert_back(filter->name, node, format, core, vsapi);
     if (node && originals) return keep_originals(originals, node, spec->frames_per_input, core, vsapi);
@@ -637,19 +583,19 @@ static void VS_CC create(const VSMap *in, VSMap *out, void *user_data, VSCore *c
     const Filter *filter = user_data;
     char error[VSR_MESSAGE_SIZE] = "";
     VSNode *node = NULL;
-    VsrCallbacks python;
-    int64_t instance = attach(filter->name, &python, error);
-    Shared *shared = instance ? new_shared() : NULL;
-    if (shared) {
+    Worker worker = {.filter = filter->name};
+    worker.instance = attach(filter->name, &worker.python, error);
+    Carriers *carriers = worker.instance ? new_carriers(&worker, vsapi) : NULL;
+    if (carriers) {
         VSNode *clip = vsapi->mapGetNode(in, "clip", 0, NULL);
         VsrSpec spec = {0};
-        if (!create_instance(filter, &python, instance, in, vsapi->getVideoInfo(clip), &spec, core, vsapi, error)) {
+        if (!create_instance(&worker, in, vsapi->getVideoInfo(clip), &spec, core, vsapi, error)) {
             if (*spec.message) vsapi->logMessage(mtInformation, spec.message, core);
-            node = build(filter, &python, clip, instance, &spec, shared, core, vsapi, error);
+            node = build(filter, clip, &spec, carriers, core, vsapi, error);
         } else {
             vsapi->freeNode(clip);
         }
-        release_shared(shared);
+        release_carriers(carriers);
     }
     if (!node && !*error) write_text(error, sizeof error, NO_MEMORY, filter->name);
     if (node) vsapi->mapConsumeNode(out, "clip", node, maReplace);

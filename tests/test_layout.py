@@ -23,6 +23,7 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 # Each room, a folder or a file of the package, and the rooms that it imports from: all of them.
 ROOMS = {
     "errors": set(),
+    "kernels": set(),
     "filters": {"errors"},
     "devices": {"errors"},
     "models": {"errors"},

@@ -12,6 +12,7 @@ import pytest
 import vapoursynth as vs
 from children import STAND_IN
 
+from vs_vsr.plugin.contract import Outcome
 from vs_vsr.streaming.plan import Step
 
 core = vs.core
@@ -285,7 +286,7 @@ def test_pictures_that_become_stale_on_their_way(
     """Chunk 3 is made without chunk 2, which comes after all before chunk 3 is handed out."""
     done: list[int] = []
 
-    def run(self: Any, job: Any) -> bool:
+    def run(self: Any, job: Any) -> Outcome:
         chunk, recovered = job.step.chunk, 2 in done
         if chunk == 3 and not recovered:
             # Meanwhile the frames of chunk 2 arrive: its turn is next, as it was asked for first.
@@ -294,7 +295,7 @@ def test_pictures_that_become_stale_on_their_way(
             for plane in frame.planes:
                 plane[:] = 0.5 if recovered or chunk != 3 else 0.25
         done.append(chunk)
-        return chunk == 2 and not recovered
+        return Outcome(stale=chunk == 2 and not recovered)
 
     monkeypatch.setattr(stand_in.Worker, "run", run)
     monkeypatch.setattr(stand_in.Worker, "next", lambda self, k, initial: self.plan.render(k))

@@ -184,16 +184,16 @@ def test_frames_are_read_where_they_lie_and_pictures_are_written_where_they_go(
     written: list[list[int]] = []
     upload, run = host.upload, Runner.run
 
-    def note_upload(planes: Sequence[host.Array], device: torch.device) -> torch.Tensor:
+    def note_upload(planes: Sequence[host.Array]) -> torch.Tensor:
         read.append(planes)
-        uploaded.append(upload(planes, device))
+        uploaded.append(upload(planes))
         return uploaded[-1]
 
-    def note_run(self: Runner, step: Any, frames: Any, marks: Any, out: Any) -> bool:
+    def note_run(self: Runner, step: Any, frames: Any, marks: Any, out: Any, span: Any) -> bool:
         # What the network is given is what was uploaded, and no copy of it.
         assert all(any(frame is other for other in uploaded) for frame in frames)
         written.extend([plane.data_ptr() for plane in planes] for planes in out)
-        return run(self, step, frames, marks, out)
+        return run(self, step, frames, marks, out, span)
 
     monkeypatch.setattr(host, "upload", note_upload)
     monkeypatch.setattr(Runner, "run", note_run)

@@ -11,6 +11,7 @@ and with nothing after it. If there is no answer, C assumes that the call was in
 
 import ctypes as c
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from vs_vsr.streaming.plan import Step
 
 __all__ = ["ABI", "attach"]
 
-ABI = 3
+ABI = 4
 # VSR_MESSAGE_SIZE.
 _TEXT = 1024
 
@@ -49,10 +50,8 @@ class _Spec(c.Structure):
         *((name, c.c_int32) for name in ("work_format", "width", "height", "num_frames")),
         ("fps_num", c.c_int64),
         ("fps_den", c.c_int64),
-        *(
-            (name, c.c_int32)
-            for name in ("frames_per_input", "chunk", "cache_frames", "matrix", "prefetch")
-        ),
+        *((name, c.c_int32) for name in ("frames_per_input", "chunk", "cache_frames")),
+        *((name, c.c_int32) for name in ("matrix", "prefetch", "arrivals")),
         ("message", c.c_char * _TEXT),
         ("made", c.c_int32),
     )
@@ -78,6 +77,7 @@ class _Job(c.Structure):
         ("inputs", c.POINTER(_Frame)),
         ("outputs", c.POINTER(_Frame)),
         ("host", c.c_void_p),
+        ("late", c.c_int64),
         ("stale", c.c_int32),
         ("done", c.c_int32),
     )
@@ -95,7 +95,12 @@ _Create = c.CFUNCTYPE(
     c.c_void_p,
 )
 _Next = c.CFUNCTYPE(None, c.c_int64, c.c_int32, c.c_int32, c.POINTER(_Step), c.c_void_p)
+_Arrived = c.CFUNCTYPE(
+    None, c.c_int64, c.c_int32, c.POINTER(_Frame), c.c_int32, c.c_int32, c.c_int32
+)
 _Run = c.CFUNCTYPE(None, c.c_int64, c.POINTER(_Job), c.c_void_p)
+_Deliver = c.CFUNCTYPE(None, c.c_int64, c.c_int64, c.c_int32, c.POINTER(c.c_int32), c.c_void_p)
+_Drop = c.CFUNCTYPE(None, c.c_int64, c.c_int64)
 _Ended = c.CFUNCTYPE(None, c.c_int64, c.c_int32, c.POINTER(_Step))
 _Destroy = c.CFUNCTYPE(None, c.c_int64, c.POINTER(c.c_int32))
 
@@ -105,7 +110,10 @@ class _Callbacks(c.Structure):
         ("abi", c.c_int32),
         ("create", _Create),
         ("next", _Next),
+        ("arrived", _Arrived),
         ("run", _Run),
+        ("deliver", _Deliver),
+        ("drop", _Drop),
         ("ended", _Ended),
         ("destroy", _Destroy),
     )
@@ -211,6 +219,14 @@ def _next(instance: int, chunk: int, initial: int, step: Any, error: int) -> Non
         _report(error, name, e)
 
 
+@_Arrived
+def _arrived(instance: int, n: int, frame: Any, width: int, height: int, sample_bytes: int) -> None:
+    # A filter that is gone, or that cannot take the frame now, gets it with the step that needs it.
+    with suppress(BaseException):
+        _, worker = _worker(instance)
+        worker.arrived(n, _input(frame.contents, height, width, np.dtype(f"f{sample_bytes}")))
+
+
 @_Run
 def _run(instance: int, job: Any, error: int) -> None:
     name = "bridge"
@@ -218,21 +234,35 @@ def _run(instance: int, job: Any, error: int) -> None:
         name, worker = _worker(instance)
         j = job.contents
         dtype = np.dtype(f"f{j.sample_bytes}")
-        inputs = [_frame(j.inputs[i], j.in_height, j.in_width, dtype) for i in range(j.in_count)]
+        inputs = [_input(j.inputs[i], j.in_height, j.in_width, dtype) for i in range(j.in_count)]
         outputs = [
             _frame(j.outputs[i], j.out_height, j.out_width, dtype) for i in range(j.out_count)
         ]
-        for frame in inputs:
-            # Input planes are shared with other filters.
-            for plane in frame.planes:
-                plane.flags.writeable = False
         host = j.host
         step_job = Job(_step(j.step), inputs, outputs, lambda text: _log(host, text.encode()))
-        if worker.run(step_job):
-            j.stale = 1
+        outcome = worker.run(step_job)
+        j.stale = outcome.stale
+        j.late = outcome.late
         j.done = 1
     except BaseException as e:
         _report(error, name, e)
+
+
+@_Deliver
+def _deliver(instance: int, late: int, index: int, done: Any, error: int) -> None:
+    name = "bridge"
+    try:
+        name, worker = _worker(instance)
+        worker.deliver(late, index)
+        done.contents.value = 1
+    except BaseException as e:
+        _report(error, name, e)
+
+
+@_Drop
+def _drop(instance: int, late: int) -> None:
+    if instance in _workers:
+        _workers[instance][1].drop(late)
 
 
 @_Ended
@@ -253,6 +283,14 @@ def _step(step: Any) -> Step:
     return Step(step.chunk, bool(step.render), step.first, step.last)
 
 
+def _input(frame: Any, height: int, width: int, dtype: np.dtype[Any]) -> Frame:
+    view = _frame(frame, height, width, dtype)
+    for plane in view.planes:
+        # The planes are shared with other filters.
+        plane.flags.writeable = False
+    return view
+
+
 def _frame(frame: Any, height: int, width: int, dtype: np.dtype[Any]) -> Frame:
     planes = []
     for plane in frame.plane:
@@ -265,6 +303,6 @@ def _frame(frame: Any, height: int, width: int, dtype: np.dtype[Any]) -> Frame:
     return Frame(planes, prev, following)
 
 
-_callbacks = _Callbacks(ABI, _create, _next, _run, _ended, _destroy)
+_callbacks = _Callbacks(ABI, _create, _next, _arrived, _run, _deliver, _drop, _ended, _destroy)
 # Never freed: the plugin calls them as long as a filter is in use, whatever becomes of this module.
 c.pythonapi.Py_IncRef(c.py_object(_callbacks))

@@ -8,7 +8,7 @@ import numpy as np
 
 from vs_vsr.streaming.plan import Step
 
-__all__ = ["ClipInfo", "Frame", "Job", "Spec", "Worker"]
+__all__ = ["ClipInfo", "Frame", "Job", "Outcome", "Spec", "Worker"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Spec:
     cache_frames: int
     matrix: int
     prefetch: bool
+    arrivals: bool = False
     message: str = ""
 
 
@@ -67,18 +68,43 @@ class Job:
     """Writes a line to the core's log; only while the job runs."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    stale: bool = False
+    """Whether pictures made before this step are no longer correct."""
+    late: int = 0
+    """If the output frames are still empty, the number by which `deliver` knows their pictures. It
+    grows from job to job."""
+
+
 class Worker(Protocol):
     """What runs one filter."""
+
+    def arrived(self, n: int, frame: Frame) -> None:
+        """Input frame `n` is there, and a step may ask for it soon; called from many threads.
+
+        Once this returns or raises, nothing uses the frame's memory any longer.
+        """
 
     def next(self, chunk: int, *, initial: bool) -> Step:
         """What to do next for `chunk`; `initial`: asked before its turn (drawn in native/vsr.c)."""
 
-    def run(self, job: Job) -> bool:
-        """Do the step. Once this returns or raises, nothing uses the job's frames any longer.
+    def run(self, job: Job) -> Outcome:
+        """Do the step.
 
-        Returns:
-            Whether pictures made before this step are no longer correct.
+        Once this returns or raises, nothing uses the job's frames any longer, except late ones.
         """
+
+    def deliver(self, late: int, index: int) -> None:
+        """Fill output frame `index` of the job with these late pictures, if it is still empty.
+
+        Called from many threads, also for the same frame.
+        """
+
+    def drop(self, late: int) -> None:
+        """Forget these late pictures. Their frames' memory goes once this returns."""
 
     def ended(self, chunk: int, missing: Step | None) -> None:
         """Take note that the request for `chunk` is over.

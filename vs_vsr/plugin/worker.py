@@ -12,11 +12,12 @@ from torch import nn
 from vs_vsr import devices
 from vs_vsr.errors import ArgumentError, DeviceError
 from vs_vsr.plugin.arguments import Arguments, Options
-from vs_vsr.plugin.contract import ClipInfo, Job, Spec
+from vs_vsr.plugin.contract import ClipInfo, Frame, Job, Outcome, Spec
 from vs_vsr.plugin.plans import FILTERS, plan_for
 from vs_vsr.streaming.plan import Step
 from vs_vsr.streaming.runner import Runner
-from vs_vsr.transfer import host
+from vs_vsr.transfer.host import HostTransfer
+from vs_vsr.transfer.staged import StagedTransfer
 from vs_vsr.weights import store
 from vs_vsr.weights.loader import load_model
 from vs_vsr.weights.rows import ROWS
@@ -72,34 +73,54 @@ def create(
         rule = f"at a rate whose numerator is at most {_LARGEST // frames_per_input}"
         raise arguments.error("clip", rule, clip.fps_num, "Set its rate with std.AssumeFPS.")
     scale = setup.stream.scale
+    # What one chunk reads and the next one reads again, and the frames fetched ahead.
     around = 2 * (plan.lookahead + plan.context) + plan.preroll
+    cache_frames = min(plan.chunk * (1 + options.prefetch) + around, plan.frames)
+    transfer = _transfer(options.device, cache_frames)
     spec = Spec(
         work_format=_RGBH if clip.format == _RGBH else _RGBS,
         width=scale * clip.width,
         height=scale * clip.height,
         num_frames=frames_per_input * plan.frames,
         chunk=frames_per_input * min(plan.chunk, plan.frames),
-        # What one chunk reads and the next one reads again, and the frames fetched ahead.
-        cache_frames=min(plan.chunk * (1 + options.prefetch) + around, plan.frames),
+        cache_frames=cache_frames,
         matrix=options.matrix,
         prefetch=options.prefetch,
+        arrivals=transfer.arrivals,
         fps_num=frames_per_input * clip.fps_num,
         fps_den=clip.fps_den,
         frames_per_input=frames_per_input,
         message=setup.message,
     )
     runner = Runner(setup.stream, plan, options.scenes, setup.tiles)
-    return spec, FilterWorker(filter_name, runner, options.device)
+    return spec, FilterWorker(filter_name, runner, options.device, transfer)
+
+
+def _transfer(device: torch.device, cache_frames: int) -> HostTransfer | StagedTransfer:
+    """What moves the frames of one filter to `device` and back."""
+    if device.type == "cpu":
+        return HostTransfer()
+    # Imported here: only a machine with a GPU needs it.
+    from vs_vsr.transfer.cuda import runtime
+
+    return StagedTransfer(runtime(device), cache_frames)
 
 
 class FilterWorker:
     """The Python side of one filter: frames to tensors, the runner, and back."""
 
-    def __init__(self, filter_name: str, runner: Runner, device: torch.device) -> None:
-        """Run `runner` on `device` for the filter `filter_name`."""
+    def __init__(
+        self,
+        filter_name: str,
+        runner: Runner,
+        device: torch.device,
+        transfer: HostTransfer | StagedTransfer,
+    ) -> None:
+        """Run `runner` on `device` for the filter `filter_name`; `transfer` moves its frames."""
         self._filter_name = filter_name
         self._runner = runner
         self._device = device
+        self._transfer = transfer
         # Whether pictures made so far are stale and the plugin does not know it yet.
         self._stale = False
         self._read_since_trim = 0
@@ -116,8 +137,12 @@ class FilterWorker:
         """The step to do now for `chunk`; if `initial`, the one to expect when its turn comes."""
         return self._runner.expected(chunk) if initial else self._runner.next(chunk)
 
-    def run(self, job: Job) -> bool:
-        """Do the step of `job`; return whether pictures made before it are no longer correct."""
+    def arrived(self, n: int, frame: Frame) -> None:
+        """Let input frame `n` be on its way to the device, as `Worker.arrived`."""
+        self._transfer.arrived(n, frame.planes)
+
+    def run(self, job: Job) -> Outcome:
+        """Do the step of `job`, or give it to the device, as `Worker.run`."""
         future = self._thread.submit(self._run, job)
         try:
             if not wait([future], _SLOW_S).done:
@@ -132,26 +157,41 @@ class FilterWorker:
         hint = "Use a smaller chunk, or tile=256."
         try:
             with _memory_errors(self._filter_name, self._device, "a chunk", hint):
-                future.result()
+                late = future.result()
         finally:
             # An exception holds this stack frame, and `future` holds the exception: the memory of
             # a step that failed would stay until the garbage is collected.
             del future
         stale, self._stale = self._stale, False
-        return stale
+        return Outcome(stale, late)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job) -> int:
+        """Do a step, or give it to the device; return the number of its late pictures."""
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
-        frames = [host.upload(frame.planes, self._device) for frame in job.inputs]
-        planes = [frame.planes for frame in job.outputs]
-        with host.writing(planes, self._device) as out:
-            # Kept: if the writing fails afterwards, the next job that succeeds reports it.
-            self._stale |= self._runner.run(job.step, frames, marks, out)
-        self._read_since_trim += len(frames)
-        del frames, out
-        if self._read_since_trim >= _TRIM_FRAMES:
-            self._read_since_trim = 0
-            devices.trim_heap()
+        frames = self._transfer.inputs(job.step.first, [frame.planes for frame in job.inputs])
+        span = self._transfer.look(lambda: self._runner.span(job.step, frames, marks))
+        stale, late = self._transfer.render(
+            [frame.planes for frame in job.outputs],
+            lambda out: self._runner.run(job.step, frames, marks, out, span),
+        )
+        # Kept: if anything fails from here on, the next job that succeeds reports it.
+        self._stale |= stale
+        if self._device.type == "cpu":
+            self._read_since_trim += len(frames)
+            del frames
+            if self._read_since_trim >= _TRIM_FRAMES:
+                self._read_since_trim = 0
+                devices.trim_heap()
+        return late
+
+    def deliver(self, late: int, index: int) -> None:
+        """Fill one output frame, as `Worker.deliver`."""
+        with _memory_errors(self._filter_name, self._device, "a picture", "Use a smaller chunk."):
+            self._transfer.deliver(late, index)
+
+    def drop(self, late: int) -> None:
+        """Forget late pictures, as `Worker.drop`."""
+        self._transfer.drop(late)
 
     def ended(self, chunk: int, missing: Step | None) -> None:
         """Take note that the request for `chunk` is over, as `Worker.ended`."""

@@ -23,8 +23,8 @@ class Runner:
     kept, it is made again from the start of the segment, through the same operations on the same
     shapes, so to the same bits.
 
-    `next`, `run` and `failed` are for one thread at a time; other threads may call `expected` and
-    `ended` meanwhile.
+    `next`, `span`, `run` and `failed` are for one thread at a time; other threads may call
+    `expected` and `ended` meanwhile.
     """
 
     def __init__(self, stream: Stream, plan: Plan, scenes: Scenes, tiles: Sequence[Tile]) -> None:
@@ -60,8 +60,45 @@ class Runner:
         self._trim()
 
     @torch.inference_mode()
+    def span(self, step: Step, frames: Sequence[Tensor], marks: Sequence[Marks]) -> Span:
+        """The span of a step, with its cuts; the ends of the clip are cuts too.
+
+        Only this reads values back from the frames. A device that is still busy with the step
+        before can do it beside that step, so that `run` need not wait.
+
+        Args:
+            step: As `next` gave it.
+            frames: As for `run`.
+            marks: As for `run`.
+        """
+        carried = self._carried(step)
+        output = self._plan.output(step.chunk)
+        active = self._plan.active(step)
+        # With context, the frame before the chunk is among the frames of the step.
+        at_start = carried is not None and step.first == output.start
+        before = (carried.frame, carried.marks) if carried is not None and at_start else None
+        cut_positions = cuts(frames, marks, self._scenes, before=before)
+        # With context, only a cold step begins at its chunk: then a shot begins there too.
+        if step.first == 0 or (step.first == output.start and self._plan.context):
+            cut_positions.add(0)
+        if step.last == self._plan.frames:
+            cut_positions.add(len(frames))
+        return Span(
+            len(frames),
+            range(output.start - step.first, output.stop - step.first),
+            range(active.start - step.first, active.stop - step.first),
+            step.first,
+            cut_positions,
+        )
+
+    @torch.inference_mode()
     def run(
-        self, step: Step, frames: Sequence[Tensor], marks: Sequence[Marks], out: Sequence[Planes]
+        self,
+        step: Step,
+        frames: Sequence[Tensor],
+        marks: Sequence[Marks],
+        out: Sequence[Planes],
+        span: Span | None = None,
     ) -> bool:
         """Do one step.
 
@@ -71,15 +108,14 @@ class Runner:
             marks: The scene cut marks of each frame.
             out: Where a rendering step writes: for each output frame its planes R, G, B, each
                 (1, s*H, s*W); empty for other steps.
+            span: What `span` gave for this step; by default it is asked now.
 
         Returns:
             Whether pictures that were made before are stale, as frames have come that they were
             made without.
         """
-        # Where a state begins, none is carried in. One that is only a cache is always used.
-        is_first = step.chunk == self._gaps.start(step.chunk) and not self._plan.state_is_cache
-        carried = None if is_first else self._states.get(step.chunk)
-        span = self._span(step, frames, marks, carried)
+        span = span or self.span(step, frames, marks)
+        carried = self._carried(step)
         states = []
         # Tiles are summed in float32 and rounded once.
         sums = out if len(self._tiles) == 1 else [_zeros(planes) for planes in out]
@@ -107,32 +143,11 @@ class Runner:
         """Note that the source could not give the frames of `step`."""
         self._gaps.failed(step)
 
-    def _span(
-        self,
-        step: Step,
-        frames: Sequence[Tensor],
-        marks: Sequence[Marks],
-        carried: Carried | None,
-    ) -> Span:
-        """The span of a step; the ends of the clip are cuts too."""
-        output = self._plan.output(step.chunk)
-        active = self._plan.active(step)
-        # With context, the frame before the chunk is among the frames of the step.
-        at_start = carried is not None and step.first == output.start
-        before = (carried.frame, carried.marks) if carried is not None and at_start else None
-        cut_positions = cuts(frames, marks, self._scenes, before=before)
-        # With context, only a cold step begins at its chunk: then a shot begins there too.
-        if step.first == 0 or (step.first == output.start and self._plan.context):
-            cut_positions.add(0)
-        if step.last == self._plan.frames:
-            cut_positions.add(len(frames))
-        return Span(
-            len(frames),
-            range(output.start - step.first, output.stop - step.first),
-            range(active.start - step.first, active.stop - step.first),
-            step.first,
-            cut_positions,
-        )
+    def _carried(self, step: Step) -> Carried | None:
+        """What the chunk before has left for this step."""
+        # Where a state begins, none is carried in. One that is only a cache is always used.
+        is_first = step.chunk == self._gaps.start(step.chunk) and not self._plan.state_is_cache
+        return None if is_first else self._states.get(step.chunk)
 
     def _render(
         self,

@@ -1,11 +1,13 @@
 """Frames to tensors and back: one module for each kind of device.
 
-Who owns what: the frame server owns the memory of its frames, and lends it for one step. `upload`
-has read its planes when it returns; the tensor that it gives is the caller's. The tensors that
-`writing` gives are for its `with` block only: on a CPU they are the frames' own memory. When the
-block ends the frames hold the pictures, and nothing here uses either any longer.
+Who owns what: the frame server owns the memory of its frames. It lends input frames for one call.
+`HostTransfer` has read their planes when the call returns; what it gives for pictures is the output
+frames' own memory, for the length of the call. `StagedTransfer` has copied input frames to pinned
+memory when the call returns. Its pictures are late: the output frames are lent until all of them
+are delivered, or dropped.
 
-What is copied: on its way in, a frame once, clamped to float32, and once more to a device that is
-not the CPU. On its way out nothing on a CPU, where pictures are written into the output frame; each
-picture once from any other device.
+What is copied: on a CPU a frame once on its way in, clamped to float32, and nothing on its way out.
+On any other device once to pinned memory and once from there to the device, and the same on the way
+back: pinned memory is what a device reads and writes beside the program, and a frame server cannot
+make frames in it.
 """

@@ -1,6 +1,6 @@
-"""Frames in the host's memory: copied to tensors, and on a CPU written in place."""
+"""Frames for a CPU: copied to tensors, and written in place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,17 +8,51 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Array", "upload", "writing"]
+__all__ = ["Array", "HostTransfer", "upload", "writing"]
 
 Array = np.ndarray[Any, Any]
 
 
-def upload(planes: Sequence[Array], device: torch.device) -> Tensor:
+class HostTransfer:
+    """Frames for a CPU: all is done when a call returns, and nothing is late.
+
+    Its methods are those of `StagedTransfer`, which says more about them.
+    """
+
+    arrivals = False
+
+    def arrived(self, n: int, planes: Sequence[Array]) -> None:
+        """Nothing: a step reads the frames where they are."""
+
+    def inputs(self, first: int, frames: Sequence[Sequence[Array]]) -> list[Tensor]:
+        """As `StagedTransfer.inputs`."""
+        return [upload(planes) for planes in frames]
+
+    def look[T](self, work: Callable[[], T]) -> T:
+        """As `StagedTransfer.look`."""
+        return work()
+
+    def render[T](
+        self,
+        frames: Sequence[Sequence[Array]],
+        work: Callable[[Sequence[Sequence[Tensor]]], T],
+    ) -> tuple[T, int]:
+        """As `StagedTransfer.render`."""
+        with writing(frames) as out:
+            return work(out), 0
+
+    def deliver(self, late: int, index: int) -> None:
+        """Nothing: all pictures are in their frames."""
+
+    def drop(self, late: int) -> None:
+        """Nothing, likewise."""
+
+
+def upload(planes: Sequence[Array]) -> Tensor:
     """Copy one frame to a tensor.
 
     Args:
         planes: R, G, B of the frame, each (H, W), float32 or float16, any row stride.
-        device: Where the tensor goes.
 
     Returns:
         (1, 3, H, W), float32, clamped to [0, 1]; a NaN becomes 0.
@@ -28,35 +62,21 @@ def upload(planes: Sequence[Array], device: torch.device) -> Tensor:
         # fmax comes first: it takes the number where the other side is NaN, minimum takes the NaN.
         np.fmax(plane, 0, out=target)
         np.minimum(target, 1, out=target)
-    return frame.to(device)
+    return frame
 
 
 @contextmanager
-def writing(
-    frames: Sequence[Sequence[Array]], device: torch.device
-) -> Iterator[Sequence[Sequence[Tensor]]]:
-    """Give the planes of output frames as tensors; on leaving, the frames hold them, clamped.
-
-    On a CPU the tensors are the frames' own memory, with its row stride. On other devices they are
-    copied to the frames on leaving.
+def writing(frames: Sequence[Sequence[Array]]) -> Iterator[Sequence[Sequence[Tensor]]]:
+    """Give the planes of output frames as tensors over their memory; clamp them on leaving.
 
     Args:
         frames: For each frame its planes R, G, B, each (H, W), float32 or float16.
-        device: Where the tensors are.
 
     Yields:
-        For each frame three tensors (1, H, W).
+        For each frame three tensors (1, H, W), with the row stride of its planes.
     """
-    # These share the frames' memory.
-    in_host = [[torch.from_numpy(plane)[None] for plane in planes] for planes in frames]
-    if device.type == "cpu":
-        yield in_host
-        for planes in in_host:
-            for plane in planes:
-                plane.clamp_(0, 1)
-        return
-    on_device = [[torch.empty_like(plane, device=device) for plane in planes] for planes in in_host]
-    yield on_device
-    for planes, targets in zip(on_device, in_host, strict=True):
-        for plane, target in zip(planes, targets, strict=True):
-            target.copy_(plane.clamp_(0, 1))
+    out = [[torch.from_numpy(plane)[None] for plane in planes] for planes in frames]
+    yield out
+    for planes in out:
+        for plane in planes:
+            plane.clamp_(0, 1)

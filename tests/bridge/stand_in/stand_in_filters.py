@@ -9,9 +9,12 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from vs_vsr.errors import ArgumentError
-from vs_vsr.plugin.contract import ClipInfo, Job, Spec
+from vs_vsr.plugin.contract import ClipInfo, Frame, Job, Outcome, Spec
 from vs_vsr.streaming.plan import Plan, Step
 
 _RGBS, _RGBH = 2 << 28 | 1 << 24 | 32 << 16, 2 << 28 | 1 << 24 | 16 << 16
@@ -52,6 +55,7 @@ def create(
         cache_frames=2 * chunk + 4,
         matrix=1,
         prefetch=bool(args.get("prefetch", 0)),
+        arrivals=mode == "late",
         message="the stand-in is here" if mode == "log" else "",
     )
     return spec, worker
@@ -66,7 +70,13 @@ class Worker:
         self.done: list[Step] = []
         self.failures: list[Step] = []
         self.ends: list[int] = []
-        self.busy = threading.Lock()
+        self.busy, self.busy_late = threading.Lock(), threading.Lock()
+        # With "late": which frames arrived, and what is not delivered or dropped yet.
+        self.arrivals: list[int] = []
+        self.late: dict[int, dict[int, tuple[Frame, list[np.ndarray[Any, Any]]]]] = {}
+        self.delivered: list[tuple[int, int]] = []
+        self.dropped: list[int] = []
+        self.undeliverable: set[int] = set()
 
     def next(self, chunk: int, *, initial: bool) -> Step:
         if self.mode == "next" and chunk == int(self.value):
@@ -77,7 +87,26 @@ class Worker:
         known = max((k for k in self.states if start < k <= chunk), default=start)
         return self.plan.render(chunk) if initial or known == chunk else self.plan.advance(known)
 
-    def run(self, job: Job) -> bool:
+    def arrived(self, n: int, frame: Frame) -> None:
+        if frame.planes[0].flags.writeable:
+            raise RuntimeError("an input that may be written")
+        self.arrivals.append(n)
+
+    def deliver(self, late: int, index: int) -> None:
+        with self.busy_late:
+            if index in self.late[late]:
+                if late in self.undeliverable:
+                    raise ValueError("the device is lost")
+                frame, pictures = self.late[late].pop(index)
+                for plane, picture in zip(frame.planes, pictures, strict=True):
+                    plane[:] = picture
+                self.delivered.append((late, index))
+
+    def drop(self, late: int) -> None:
+        del self.late[late]
+        self.dropped.append(late)
+
+    def run(self, job: Job) -> Outcome:
         # VapourSynth must not run two steps of one filter at once.
         if not self.busy.acquire(blocking=False):
             raise RuntimeError("run at the same time as another step")
@@ -86,7 +115,7 @@ class Worker:
         finally:
             self.busy.release()
 
-    def _run(self, job: Job) -> bool:
+    def _run(self, job: Job) -> Outcome:
         step = job.step
         if self.mode == "sleep":
             Path(self.value).touch()
@@ -102,14 +131,22 @@ class Worker:
         for i, frame in enumerate(job.outputs):
             for plane, source in zip(frame.planes, inputs[i].planes, strict=True):
                 plane[:] = source.repeat(4, 0).repeat(4, 1)
-            if self.mode == "count":
+            if self.mode in ("count", "late"):
                 frame.planes[1][:] = before + i + 1
                 frame.planes[2][:] = step.last - out.stop
         if self.mode != "forgetful":
             self.states[step.chunk + 1] = before + len(out)
             self.states = dict(list(self.states.items())[-2:])
         self.done.append(step)
-        return False
+        if self.mode != "late" or not step.render:
+            return Outcome()
+        number = len(self.done)
+        self.late[number] = {}
+        for i, frame in enumerate(job.outputs):
+            self.late[number][i] = (frame, [plane.copy() for plane in frame.planes])
+            for plane in frame.planes:
+                plane[:] = np.nan
+        return Outcome(late=number)
 
     def ended(self, chunk: int, missing: Step | None) -> None:
         self.ends.append(chunk)
