@@ -112,7 +112,7 @@ static int64_t export_semaphore(const Gpu *gpu, VkSemaphore semaphore, char *err
 int gpu_describe(Gpu *gpu, VsrGpuDevice *device, char *error) {
     VulkanInfo info;
     char reason[VSR_MESSAGE_SIZE / 2] = "";
-    *device = (VsrGpuDevice){.timeline = {-1, -1}};
+    *device = (VsrGpuDevice){.timeline = {-1, -1}, .gpu = gpu};
     if (gpu->vulkan->getVulkanCoreInfo(gpu->core, &info, reason, sizeof reason)) {
         write_text(error, VSR_MESSAGE_SIZE, "%s: the GPU of the clip cannot be used: %s. " DOWNLOAD, gpu->filter,
                    reason);
@@ -153,7 +153,7 @@ int gpu_reserve(Gpu *gpu, int64_t bytes, char *error) {
 /* Exports the planes of a frame. Returns 0 on success; else there is nothing to close. */
 static int export_planes(const Gpu *gpu, const VSFrame *frame, VsrGpuFrame *view, char *error) {
     char reason[VSR_MESSAGE_SIZE / 2] = "";
-    *view = (VsrGpuFrame){.scene_prev = -1, .scene_next = -1};
+    *view = (VsrGpuFrame){0};
     for (int p = 0; p < 3; p++) view->plane[p].handle = view->wait[p].handle = -1;
     for (int p = 0; p < 3; p++) {
         VulkanMemory memory;

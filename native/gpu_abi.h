@@ -17,6 +17,7 @@ typedef struct {
     char name[256];
     int64_t memory, limit, allocated; /* bytes: it has; the core's frames may take; they take now */
     int64_t timeline[2]; /* handles, by VsrTimeline; -1 both: semaphores cannot be exported */
+    void *gpu;           /* for VsrExports.reserve */
 } VsrGpuDevice;
 
 /* One plane, at `offset` in a block of memory, which is imported as a whole. */
@@ -39,8 +40,6 @@ typedef struct {
     VsrGpuPlane plane[3]; /* R, G, B */
     VsrGpuWait wait[3];   /* one for each semaphore */
     int32_t waits;        /* how many there are */
-    /* _SceneChangePrev and _SceneChangeNext of input frames: 0 or 1, or -1 if the frame has none. */
-    int32_t scene_prev, scene_next;
 } VsrGpuFrame;
 
 #endif

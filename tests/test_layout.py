@@ -27,7 +27,7 @@ ROOMS = {
     "filters": {"errors"},
     "devices": {"errors"},
     "models": {"errors"},
-    "transfer": {"errors"},
+    "transfer": {"errors", "kernels"},
     "streaming": {"errors", "models"},
     "weights": {"errors", "models"},
     "plugin": {"devices", "errors", "models", "streaming", "transfer", "weights"},

@@ -17,6 +17,13 @@ core = vs.core
 cuda = FakeCuda()
 frames = GpuFrames(cuda, "Touch", [-1, -1])
 fails: set[int] = set()
+
+
+def renew() -> None:
+    global frames
+    frames = GpuFrames(cuda, "Touch", [-1, -1])
+
+
 strides: set[tuple[int, ...]] = set()
 
 
@@ -165,6 +172,7 @@ def do_fail() -> dict[str, Any]:
     # The blocks are known already, so nothing is imported.
     known = wrong(touched, inverted(source), (90, 91))
     frames.close()
+    renew()
     for n in range(1, 40):
         try:
             planes(touched, n)
@@ -189,6 +197,7 @@ def do_destroy() -> dict[str, Any]:
             future.result().close()
         del futures, future
         frames.close()
+        renew()
         counts.append(open_descriptors())
     return {"descriptors": counts}
 

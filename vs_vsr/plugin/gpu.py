@@ -1,6 +1,7 @@
 """The structs of frames on a GPU, as native/gpu_abi.h lays them out, and what is read from them."""
 
 import ctypes as c
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ class GpuDeviceStruct(c.Structure):
         ("name", c.c_char * 256),
         *((name, c.c_int64) for name in ("memory", "limit", "allocated")),
         ("timeline", c.c_int64 * 2),
+        ("gpu", c.c_void_p),
     )
 
 
@@ -38,7 +40,7 @@ class GpuFrameStruct(c.Structure):
     _fields_ = (
         ("plane", _Plane * 3),
         ("wait", _Wait * 3),
-        *((name, c.c_int32) for name in ("waits", "scene_prev", "scene_next")),
+        ("waits", c.c_int32),
     )
 
 
@@ -55,10 +57,12 @@ class GpuDevice:
     """What they take now, and what filters have reserved."""
     timelines: tuple[int, int]
     """Handles of READS and WRITES, valid for the call that shows them; -1 both: none."""
+    reserve: Callable[[int], None]
+    """Tells the core, during that call, how many bytes in all the filter takes, before it does."""
 
 
-def read_device(device: Any) -> GpuDevice:
-    """What a GpuDeviceStruct says."""
+def read_device(device: Any, reserve: Callable[[int], None]) -> GpuDevice:
+    """What a GpuDeviceStruct says; `reserve` is not in it."""
     return GpuDevice(
         bytes(device.uuid),
         device.name.decode(errors="replace"),
@@ -66,6 +70,7 @@ def read_device(device: Any) -> GpuDevice:
         device.limit,
         device.allocated,
         (device.timeline[0], device.timeline[1]),
+        reserve,
     )
 
 
@@ -73,7 +78,4 @@ def read_frame(frame: Any) -> GpuFrame:
     """What a GpuFrameStruct says. Its handles are valid for the call that shows them."""
     planes = [GpuPlane(p.memory, p.memory_size, p.offset, p.stride, p.handle) for p in frame.plane]
     waits = [Wait(w.semaphore, w.value, w.handle) for w in frame.wait[: frame.waits]]
-    prev, following = (
-        None if mark < 0 else bool(mark) for mark in (frame.scene_prev, frame.scene_next)
-    )
-    return GpuFrame(planes, waits, prev, following)
+    return GpuFrame(planes, waits)

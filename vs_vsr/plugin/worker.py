@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -17,12 +18,14 @@ from vs_vsr.plugin.plans import FILTERS, plan_for
 from vs_vsr.streaming.plan import Step
 from vs_vsr.streaming.runner import Runner
 from vs_vsr.transfer.host import HostTransfer
+from vs_vsr.transfer.resident import ResidentTransfer
 from vs_vsr.transfer.staged import StagedTransfer
+from vs_vsr.transfer.vulkan import GpuFrame
 from vs_vsr.weights import store
 from vs_vsr.weights.loader import load_model
 from vs_vsr.weights.rows import ROWS
 
-__all__ = ["FilterWorker", "create"]
+__all__ = ["FilterWorker", "GpuFilterWorker", "create"]
 
 # The largest numerator of a frame rate.
 _LARGEST = 2**63 - 1
@@ -47,7 +50,7 @@ _TRIM_FRAMES = 30
 
 def create(
     filter_name: str, values: Mapping[str, int | float | str], clip: ClipInfo
-) -> tuple[Spec, "FilterWorker"]:
+) -> tuple[Spec, "FilterWorker | GpuFilterWorker"]:
     """Check the arguments of a filter and build what runs it.
 
     Args:
@@ -65,7 +68,7 @@ def create(
         )
     arguments = Arguments(filter_name, values)
     defaults = FILTERS[filter_name].defaults
-    options = Options.read(arguments, defaults, clip.width, clip.height)
+    options = Options.read(arguments, defaults, clip.width, clip.height, clip.gpu)
     network = _network(arguments, options)
     setup = plan_for(network, arguments, options, clip)
     plan, frames_per_input = setup.plan, setup.frames_per_input
@@ -76,7 +79,6 @@ def create(
     # What one chunk reads and the next one reads again, and the frames fetched ahead.
     around = 2 * (plan.lookahead + plan.context) + plan.preroll
     cache_frames = min(plan.chunk * (1 + options.prefetch) + around, plan.frames)
-    transfer = _transfer(options.device, cache_frames)
     spec = Spec(
         work_format=_RGBH if clip.format == _RGBH else _RGBS,
         width=scale * clip.width,
@@ -86,14 +88,45 @@ def create(
         cache_frames=cache_frames,
         matrix=options.matrix,
         prefetch=options.prefetch,
-        arrivals=transfer.arrivals,
+        arrivals=clip.gpu is None and options.device.type != "cpu",
         fps_num=frames_per_input * clip.fps_num,
         fps_den=clip.fps_den,
         frames_per_input=frames_per_input,
         message=setup.message,
     )
     runner = Runner(setup.stream, plan, options.scenes, setup.tiles)
-    return spec, FilterWorker(filter_name, runner, options.device, transfer)
+    if clip.gpu is None:
+        transfer = _transfer(options.device, cache_frames)
+        return spec, FilterWorker(filter_name, runner, options.device, transfer)
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    inputs = cache_frames * 3 * 4 * clip.width * clip.height
+    clip.gpu.reserve(weights + inputs)
+    resident = _resident(filter_name, options.device, clip, spec)
+    return spec, GpuFilterWorker(filter_name, runner, options.device, resident)
+
+
+def _resident(
+    filter_name: str, device: torch.device, clip: ClipInfo, spec: Spec
+) -> ResidentTransfer:
+    """What reads and writes the frames of a clip on a GPU."""
+    assert clip.gpu is not None
+    # Imported here: only a machine with a GPU needs them.
+    import cuda.bindings.runtime
+
+    from vs_vsr.transfer.cuda import runtime
+    from vs_vsr.transfer.vulkan import GpuFrames, plane_tensor
+
+    with torch.cuda.device(device):
+        frames = GpuFrames(cuda.bindings.runtime, filter_name, clip.gpu.timelines)
+    return ResidentTransfer(
+        runtime(device),
+        frames,
+        plane_tensor,
+        capacity=spec.cache_frames,
+        in_shape=(clip.height, clip.width),
+        out_shape=(spec.height, spec.width),
+        dtype=torch.float16 if spec.work_format == _RGBH else torch.float32,
+    )
 
 
 def _transfer(device: torch.device, cache_frames: int) -> HostTransfer | StagedTransfer:
@@ -106,24 +139,15 @@ def _transfer(device: torch.device, cache_frames: int) -> HostTransfer | StagedT
     return StagedTransfer(runtime(device), cache_frames)
 
 
-class FilterWorker:
-    """The Python side of one filter: frames to tensors, the runner, and back."""
+class _StepWorker:
+    """Does the steps of one filter in the thread of its device."""
 
-    def __init__(
-        self,
-        filter_name: str,
-        runner: Runner,
-        device: torch.device,
-        transfer: HostTransfer | StagedTransfer,
-    ) -> None:
-        """Run `runner` on `device` for the filter `filter_name`; `transfer` moves its frames."""
+    def __init__(self, filter_name: str, runner: Runner, device: torch.device) -> None:
         self._filter_name = filter_name
         self._runner = runner
         self._device = device
-        self._transfer = transfer
         # Whether pictures made so far are stale and the plugin does not know it yet.
         self._stale = False
-        self._read_since_trim = 0
         with _build_lock:
             if device not in _threads:
                 thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
@@ -136,10 +160,6 @@ class FilterWorker:
     def next(self, chunk: int, *, initial: bool) -> Step:
         """The step to do now for `chunk`; if `initial`, the one to expect when its turn comes."""
         return self._runner.expected(chunk) if initial else self._runner.next(chunk)
-
-    def arrived(self, n: int, frame: Frame) -> None:
-        """Let input frame `n` be on its way to the device, as `Worker.arrived`."""
-        self._transfer.arrived(n, frame.planes)
 
     def run(self, job: Job) -> Outcome:
         """Do the step of `job`, or give it to the device, as `Worker.run`."""
@@ -157,16 +177,49 @@ class FilterWorker:
         hint = "Use a smaller chunk, or tile=256."
         try:
             with _memory_errors(self._filter_name, self._device, "a chunk", hint):
-                late = future.result()
+                outcome = future.result()
         finally:
             # An exception holds this stack frame, and `future` holds the exception: the memory of
             # a step that failed would stay until the garbage is collected.
             del future
+        if outcome.lost:
+            return outcome
         stale, self._stale = self._stale, False
-        return Outcome(stale, late)
+        return replace(outcome, stale=stale)
 
-    def _run(self, job: Job) -> int:
-        """Do a step, or give it to the device; return the number of its late pictures."""
+    def _run(self, job: Job) -> Outcome:
+        """Do a step, or give it to the device; whether pictures are stale is not told here."""
+        raise NotImplementedError
+
+    def ended(self, chunk: int, missing: Step | None) -> None:
+        """Take note that the request for `chunk` is over, as `Worker.ended`."""
+        try:
+            if missing is not None:
+                self._runner.failed(missing)
+        finally:
+            self._runner.ended(chunk)
+
+
+class FilterWorker(_StepWorker):
+    """The Python side of one filter: frames to tensors, the runner, and back."""
+
+    def __init__(
+        self,
+        filter_name: str,
+        runner: Runner,
+        device: torch.device,
+        transfer: HostTransfer | StagedTransfer,
+    ) -> None:
+        """Run `runner` on `device` for the filter `filter_name`; `transfer` moves its frames."""
+        super().__init__(filter_name, runner, device)
+        self._transfer = transfer
+        self._read_since_trim = 0
+
+    def arrived(self, n: int, frame: Frame) -> None:
+        """Let input frame `n` be on its way to the device, as `Worker.arrived`."""
+        self._transfer.arrived(n, frame.planes)
+
+    def _run(self, job: Job) -> Outcome:
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
         frames = self._transfer.inputs(job.step.first, [frame.planes for frame in job.inputs])
         span = self._transfer.look(lambda: self._runner.span(job.step, frames, marks))
@@ -182,7 +235,7 @@ class FilterWorker:
             if self._read_since_trim >= _TRIM_FRAMES:
                 self._read_since_trim = 0
                 devices.trim_heap()
-        return late
+        return Outcome(late=late)
 
     def deliver(self, late: int, index: int) -> None:
         """Fill one output frame, as `Worker.deliver`."""
@@ -193,13 +246,52 @@ class FilterWorker:
         """Forget late pictures, as `Worker.drop`."""
         self._transfer.drop(late)
 
+    def close(self) -> None:
+        """Nothing: memory goes with what refers to it."""
+
+
+class GpuFilterWorker(_StepWorker):
+    """The Python side of a filter whose clip is on a GPU."""
+
+    def __init__(
+        self, filter_name: str, runner: Runner, device: torch.device, transfer: ResidentTransfer
+    ) -> None:
+        """Run `runner` on `device` for the filter `filter_name`; `transfer` has its frames."""
+        super().__init__(filter_name, runner, device)
+        self._transfer = transfer
+
+    def taken(self, n: int, frame: GpuFrame) -> int:
+        """Read input frame `n`, as `Worker.taken`."""
+        with _memory_errors(self._filter_name, self._device, "a frame", "Use a smaller chunk."):
+            return self._transfer.taken(n, frame)
+
+    def has(self, n: int) -> bool:
+        """Whether input frame `n` is there, as `Worker.has`."""
+        return self._transfer.has(n)
+
+    def _run(self, job: Job) -> Outcome:
+        frames = self._transfer.inputs(job.step.first, len(job.inputs))
+        if frames is None:
+            return Outcome(lost=True)
+        marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
+        span = self._transfer.look(lambda: self._runner.span(job.step, frames, marks))
+        stale, value = self._transfer.render(
+            job.gpu_outputs,
+            lambda out: self._runner.run(job.step, frames, marks, out, span),
+        )
+        # Kept: if anything fails from here on, the next job that succeeds reports it.
+        self._stale |= stale
+        return Outcome(value=value)
+
     def ended(self, chunk: int, missing: Step | None) -> None:
         """Take note that the request for `chunk` is over, as `Worker.ended`."""
-        try:
-            if missing is not None:
-                self._runner.failed(missing)
-        finally:
-            self._runner.ended(chunk)
+        if missing is not None:
+            self._transfer.give_up(missing.first)
+        super().ended(chunk, missing)
+
+    def close(self) -> None:
+        """Give the core's memory back, as `Worker.close`."""
+        self._transfer.close()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from vs_vsr.errors import DeviceError
 
 if TYPE_CHECKING:
     import cupy
+    import torch
 
 __all__ = [
     "READS",
@@ -38,6 +39,7 @@ __all__ = [
     "Timeline",
     "Wait",
     "plane_array",
+    "plane_tensor",
 ]
 
 READS, WRITES = 0, 1
@@ -74,8 +76,6 @@ class GpuFrame:
     planes: Sequence[GpuPlane]
     """R, G, B."""
     waits: Sequence[Wait] = ()
-    scene_prev: bool | None = None
-    scene_next: bool | None = None
 
 
 def _answer(result: tuple[Any, ...]) -> Any:
@@ -335,6 +335,9 @@ class GpuFrames:
         self._blocks = Blocks(runtime, filter_name)
         self._semaphores = Semaphores(runtime, filter_name)
         self._timelines: list[Timeline] = []
+        self._lock = threading.Lock()
+        self._within = 0
+        self._closing = False
         try:
             for handle in timelines:
                 if handle != -1:
@@ -359,7 +362,7 @@ class GpuFrames:
             DeviceError: CUDA cannot import the memory or a semaphore.
         """
         planes = [plane for frame in frames for plane in frame.planes]
-        with self._blocks.addresses(planes, stream) as addresses:
+        with self._open(), self._blocks.addresses(planes, stream) as addresses:
             places = iter(addresses)
             access = Access([[next(places) for _ in frame.planes] for frame in frames])
             done = False
@@ -374,12 +377,58 @@ class GpuFrames:
                     _answer(self._runtime.cudaStreamSynchronize(stream))
 
     def close(self) -> None:
-        """Wait for the streams, then give everything back. Nobody may be within `access`."""
-        self._blocks.synchronise()
-        while self._timelines:
-            self._timelines.pop().close()
-        self._semaphores.close()
-        self._blocks.close()
+        """Wait for the streams and give everything back, when nobody is within `access`.
+
+        The last one who is does it on leaving. From now on `access` fails.
+        """
+        with self._lock:
+            self._closing = True
+        self._give_back_at_the_end()
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("the filter is gone")
+            self._within += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._within -= 1
+            self._give_back_at_the_end()
+
+    def _give_back_at_the_end(self) -> None:
+        with self._lock:
+            if not self._closing or self._within:
+                return
+            self._blocks.synchronise()
+            while self._timelines:
+                self._timelines.pop().close()
+            self._semaphores.close()
+            self._blocks.close()
+
+
+def plane_tensor(
+    address: int, shape: tuple[int, int], stride: int, dtype: "torch.dtype"
+) -> "torch.Tensor":
+    """A plane as a tensor over the core's memory, on torch's current device and stream.
+
+    Args:
+        address: Where the plane is.
+        shape: (H, W).
+        stride: Bytes from one row to the next.
+        dtype: Of the samples.
+    """
+    import cupy
+    import torch
+
+    stream = torch.cuda.current_stream()
+    name = str(dtype).removeprefix("torch.")
+    array = plane_array(address, shape, stride, name, stream.device_index)
+    # In the same stream, so that DLPack makes no order between two.
+    with cupy.cuda.ExternalStream(stream.cuda_stream, stream.device_index):
+        return torch.utils.dlpack.from_dlpack(array)
 
 
 def plane_array(
@@ -387,14 +436,13 @@ def plane_array(
 ) -> "cupy.ndarray":
     """A plane as a CuPy array over the core's memory, without a copy.
 
-    It owns nothing: it is for work that is enqueued within `access`. `torch.from_dlpack` makes a
-    tensor over the same memory of it.
+    It owns nothing: it is for work that is enqueued within `access`.
 
     Args:
         address: Where the plane is.
         shape: (H, W).
         stride: Bytes from one row to the next.
-        dtype: Of the samples: "f4", "f2", "u1" or "u2".
+        dtype: Of the samples, as numpy names it: "float32", "float16", "uint8" or "uint16".
         device: Number of the CUDA device.
     """
     import cupy
