@@ -17,6 +17,7 @@
 #include "arrivals.h"
 #include "carriers.h"
 #include "convert.h"
+#include "early.h"
 #include "frames.h"
 #include "gpu.h"
 #include "portable.h"
@@ -87,11 +88,10 @@ static void forget(const VsrCallbacks *python, int64_t instance) {
 
 typedef struct {
     Worker worker;
-    VSNode *in;
+    VSNode *in, *early; /* `early` only if frames are fetched ahead */
     VSVideoInfo in_info, out_info;
     Gpu *gpu; /* of a clip on a GPU: the frames of `in` are then 1x1 (taking.h) */
     int chunk, frames_per_input;
-    int prefetch;
     Carriers *carriers;
     int last_rendered;
 } Chunk;
@@ -124,7 +124,7 @@ static void VS_CC fetched(void *data, const VSFrame *frame, int n, VSNode *node,
 static void fetch_ahead(Chunk *d, const VsrStep *step, const VSAPI *vsapi) {
     int in_order = step->chunk == 0 || step->chunk == d->last_rendered + 1;
     d->last_rendered = step->chunk;
-    if (!d->prefetch || !in_order) return;
+    if (!d->early || !in_order) return;
     int wanted = d->chunk / d->frames_per_input, last = d->in_info.numFrames;
     if (last - step->last > wanted) last = step->last + wanted;
     mutex_lock(&d->carriers->lock);
@@ -138,7 +138,7 @@ static void fetch_ahead(Chunk *d, const VsrStep *step, const VSAPI *vsapi) {
         mutex_lock(&d->carriers->lock);
         d->carriers->fetching++;
         mutex_unlock(&d->carriers->lock);
-        vsapi->getFrameAsync(n, vsapi->addNodeRef(d->in), fetched, fetch);
+        vsapi->getFrameAsync(n, vsapi->addNodeRef(d->early), fetched, fetch);
     }
 }
 
@@ -361,6 +361,7 @@ static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
     drop_late(d->carriers);
     forget(&d->worker.python, d->worker.instance);
     release_carriers(d->carriers);
+    vsapi->freeNode(d->early);
     vsapi->freeNode(d->in);
     if (d->gpu) gpu_release(d->gpu);
     free(d);
@@ -369,9 +370,8 @@ static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
 /* ---- Vsr: hands out ---- */
 
 typedef struct {
-    VSNode *chunks;
+    VSNode *chunks, *early; /* `early` only if chunks are computed ahead */
     int chunk, frames;
-    int goes_ahead;
     Carriers *carriers;
 } Handout;
 
@@ -415,8 +415,8 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
     /* A reader in order needs no more of this chunk: a clip read to its end holds no carrier. */
     if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) let_go_of_carrier(d->carriers, chunk);
     int next = chunk + 1;
-    if (d->goes_ahead && next <= (d->frames - 1) / d->chunk && should_go_ahead(d->carriers, chunk, d->chunk))
-        vsapi->getFrameAsync(next, vsapi->addNodeRef(d->chunks), came_ahead, share_carriers(d->carriers));
+    if (d->early && next <= (d->frames - 1) / d->chunk && should_go_ahead(d->carriers, chunk, d->chunk))
+        vsapi->getFrameAsync(next, vsapi->addNodeRef(d->early), came_ahead, share_carriers(d->carriers));
     return frame;
 }
 
@@ -425,6 +425,7 @@ static void VS_CC handout_free(void *instance, VSCore *core, const VSAPI *vsapi)
     (void)core;
     let_go_of_carriers(d->carriers);
     release_carriers(d->carriers);
+    vsapi->freeNode(d->early);
     vsapi->freeNode(d->chunks);
     free(d);
 }
@@ -524,7 +525,7 @@ static VSNode *chunk_node(VSNode *in, const VSVideoInfo *in_info, const VSVideoI
     d->gpu = gpu ? gpu_share(gpu) : NULL;
     d->chunk = spec->chunk;
     d->frames_per_input = spec->frames_per_input;
-    d->prefetch = spec->prefetch;
+    if (spec->prefetch) d->early = early_node(in, core, vsapi);
     d->carriers = share_carriers(carriers);
     d->last_rendered = -2;
     VSVideoInfo carrier = {.width = 1, .height = 1,
@@ -551,7 +552,8 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, const Gpu *
         vsapi->freeNode(chunks);
         return NULL;
     }
-    *d = (Handout){chunks, chunk, info->numFrames, spec->prefetch, share_carriers(carriers)};
+    VSNode *early = spec->prefetch ? early_node(chunks, core, vsapi) : NULL;
+    *d = (Handout){chunks, early, chunk, info->numFrames, share_carriers(carriers)};
     VSFilterDependency dependency = {chunks, rpGeneral};
     VSNode *node = vsapi->createVideoFilterEx2("Vsr", info, handout_frame, handout_free, fmParallel,
                                                gpu ? ffGPUOutput : 0, &dependency, 1, d, core);

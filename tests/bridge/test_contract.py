@@ -327,13 +327,14 @@ def test_no_thread_for_the_worker() -> None:
         + 'def none(self): raise RuntimeError("can\'t start new thread")\n'
         + "import sys; del sys.modules['vs_vsr.plugin.worker']\n"
         + "import vs_vsr.plugin.worker\n"
-        + "import torch\n"
+        + "import torch\nfrom vs_vsr.transfer.host import HostTransfer\n"
         + "class Runner: pass\n"
+        + "arguments = 'BasicVSR', Runner(), torch.device('cpu'), HostTransfer()\n"
         + "threading.Thread.start = none\n"
-        + "try: vs_vsr.plugin.worker.FilterWorker('BasicVSR', Runner(), torch.device('cpu'))\n"
+        + "try: vs_vsr.plugin.worker.FilterWorker(*arguments)\n"
         + "except RuntimeError as e: print(e)\n"
         + "threading.Thread.start = real\n"
-        + "vs_vsr.plugin.worker.FilterWorker('BasicVSR', Runner(), torch.device('cpu'))\n"
+        + "vs_vsr.plugin.worker.FilterWorker(*arguments)\n"
         + "print(len(vs_vsr.plugin.worker._threads))\n",
     )
     assert done.stdout == "can't start new thread\n1\n", done.stderr

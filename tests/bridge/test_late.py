@@ -181,6 +181,7 @@ def test_the_next_chunk_is_computed_while_one_is_handed_out(
     assert renders(worker) == [0]
     out.get_frame(3)
     assert eventually(lambda: renders(worker) == [0, 1])
+    time.sleep(0.1)
     assert values(out.get_frame(4)) == expected(4)
     # Its first frame is enough now, and it is never more than one chunk.
     assert eventually(lambda: renders(worker) == [0, 1, 2])
@@ -221,7 +222,7 @@ def test_many_requests_side_by_side_compute_each_chunk_once(stand_in: ModuleType
         out = core.vsr.BasicVSR(clip, weights=weights, chunk=4, prefetch=1)
         for _ in out.frames(prefetch=16, backlog=16, close=True):
             pass
-        assert renders(stand_in.workers[-1]) == list(range(100))
+        assert sorted(renders(stand_in.workers[-1])) == list(range(100))
 
 
 def test_without_prefetch_nothing_is_computed_ahead(stand_in: ModuleType) -> None:
