@@ -68,8 +68,9 @@ typedef struct {
     int32_t in_count, out_count;
     const VsrFrame *in, *out;
     const void *host; /* for VsrExports.log */
-    int64_t late;     /* preset 0; otherwise the output frames are still empty, `deliver` fills them, and this
-                         number, which grows from job to job, names them; their memory stays until `drop` */
+    int64_t late;     /* preset 0; otherwise the output frames are still empty, or (on a GPU) perhaps of no use:
+                         `deliver` fills them, or tells; this number, which grows from job to job, names them; their
+                         memory stays until `drop` */
     const VsrGpuFrame *gpu_out; /* the output frames of a clip on a GPU, or NULL */
     uint64_t value;             /* preset 0; what is to be published on VSR_WRITES */
     int32_t lost;     /* preset 0; 1: nothing was done, as input frames are no longer on the GPU: they must arrive
@@ -99,7 +100,7 @@ typedef struct {
      * except late ones */
     void (*run)(int64_t instance, VsrJob *job, char *error);
     /* fills output frame `index` of the job whose late pictures have this number, if it is still empty;
-     * `done`: preset 0; 1: the frame has its picture; from any thread */
+     * `done`: preset 0; 1: the frame has its picture; 2: the chunk must be computed anew; from any thread */
     void (*deliver)(int64_t instance, int64_t late, int32_t index, int32_t *done, char *error);
     /* no picture with this number will be asked for again, and the memory of their frames goes */
     void (*drop)(int64_t instance, int64_t late);

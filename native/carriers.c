@@ -178,7 +178,8 @@ static int is_full(Carriers *carriers) {
     return full;
 }
 
-/* Has Python write picture i. Several may ask for the same one: Python writes it once. */
+/* Has Python write picture i. Several may ask for the same one: Python writes it once. Returns as
+ * `deliver`. */
 static int deliver_one(Carriers *carriers, Late *late, int i, char *error) {
     mutex_lock(&carriers->lock);
     int32_t done = late->delivered[i];
@@ -194,6 +195,7 @@ static int deliver_one(Carriers *carriers, Late *late, int i, char *error) {
                    "its frame again.", carriers->worker.filter);
         return -1;
     }
+    if (done != 1) return 1;
     mutex_lock(&carriers->lock);
     late->left -= !late->delivered[i];
     late->delivered[i] = 1;

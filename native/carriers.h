@@ -72,7 +72,8 @@ void make_stale(Carriers *carriers, VSCore *core);
 void make_room(Carriers *carriers, VSCore *core);
 /* Notes that Python will deliver the `count` frames later. Returns 0, or -1 without memory. */
 int add_late(Carriers *carriers, int64_t number, VSFrame **frames, int count);
-/* Sees to it that frame i of a carrier has its picture. Returns 0, or -1 and `error`. */
+/* Sees to it that frame i of a carrier has its picture. Returns 0; 1 if the carrier is of no use, as its
+ * chunk must be computed anew; or -1 and `error`. */
 int deliver(Carriers *carriers, const VSFrame *carrier, int i, VSCore *core, char *error);
 /* Forgets all pictures that are still late; only when nobody else uses the carriers any longer. */
 void drop_late(Carriers *carriers);

@@ -400,17 +400,18 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
         carrier = vsapi->getFrameFilter(chunk, d->chunks, context);
     }
     if (!carrier) return NULL;
-    if (!hold_carrier(d->carriers, vsapi->addFrameRef(carrier), chunk, 0)) {
-        /* It became stale on its way here. */
+    char error[VSR_MESSAGE_SIZE] = "";
+    /* It may have become stale on its way here. */
+    int useless = !hold_carrier(d->carriers, vsapi->addFrameRef(carrier), chunk, 0);
+    if (!useless) useless = deliver(d->carriers, carrier, n % d->chunk, core, error);
+    if (useless) {
         vsapi->freeFrame(carrier);
         if (reason == arAllFramesReady) vsapi->releaseFrameEarly(d->chunks, chunk, context);
-        vsapi->requestFrameFilter(chunk, d->chunks, context);
+        if (*error) vsapi->setFilterError(error, context);
+        else vsapi->requestFrameFilter(chunk, d->chunks, context);
         return NULL;
     }
-    char error[VSR_MESSAGE_SIZE] = "";
-    const VSFrame *frame = NULL;
-    if (deliver(d->carriers, carrier, n % d->chunk, core, error)) vsapi->setFilterError(error, context);
-    else frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
+    const VSFrame *frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
     vsapi->freeFrame(carrier);
     /* A reader in order needs no more of this chunk: a clip read to its end holds no carrier. */
     if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) let_go_of_carrier(d->carriers, chunk);

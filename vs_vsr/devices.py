@@ -27,6 +27,7 @@ __all__ = [
     "memory_bytes",
     "prepare",
     "trim_heap",
+    "wider_dtype",
 ]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -168,6 +169,18 @@ def default_dtype(device: torch.device) -> torch.dtype:
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return torch.bfloat16 if fast and _multiplies_bf16() else torch.float32
+
+
+def wider_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype | None:
+    """The fastest type with the range of float32, for values that overflow `dtype`.
+
+    None if those of `dtype` itself go that far.
+    """
+    if dtype != torch.float16:
+        return None
+    # GPUs before Ampere only imitate bfloat16.
+    major, _ = torch.cuda.get_device_capability(device)
+    return torch.bfloat16 if major >= 8 else torch.float32
 
 
 def _multiplies_bf16() -> bool:

@@ -45,7 +45,9 @@ class CommonArguments(TypedDict, total=False):
     matrix: Matrix of YUV and GRAY frames that name none in `_Matrix`: "709", "170m", "470bg",
         "2020ncl", "240m", "fcc" or "ycgco", or its number (`vapoursynth.MATRIX_BT709`); by default
         it follows from the frame's size.
-    prefetch: Ask the source for the next chunk's frames while a chunk is computed; default off.
+    prefetch: While a chunk is handed out, compute the next one; while one is computed, ask the
+        source for the frames of the next. Only where frames are read in order. By default on for a
+        GPU, and off for a processor, where a program that ends waits for the chunk it began.
     """
 
     weights: str | os.PathLike[str]

@@ -99,6 +99,17 @@ def test_a_picture_that_cannot_be_had_is_computed_again(stand_in: ModuleType) ->
     assert renders(worker) == [0, 0]
 
 
+def test_pictures_of_no_use_are_computed_again_at_once(stand_in: ModuleType) -> None:
+    out = late()
+    for n in range(5):
+        out.get_frame(n)
+    (worker,) = stand_in.workers
+    worker.useless.add(len(worker.done))
+    for n in range(5, FRAMES):
+        assert values(out.get_frame(n)) == expected(n)
+    assert renders(worker) == [0, 1, 1, *range(2, 10)]
+
+
 def test_pushed_out_pictures_that_cannot_be_had_are_computed_again(stand_in: ModuleType) -> None:
     out = late(chunk=2, lookahead=0, segment=2)
     out.get_frame(0)

@@ -7,12 +7,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import vapoursynth as vs
+from conftest import small_checkpoint
 from pretend import Eager
 from test_every_filter import CUT, LENGTH, filtered, moving, pixels, small
 
+from vs_vsr import devices
+from vs_vsr.models.layers import Upsampler
 from vs_vsr.plugin import bridge, worker
 from vs_vsr.transfer.host import HostTransfer
 from vs_vsr.transfer.staged import StagedTransfer
@@ -138,3 +142,59 @@ def test_a_filter_that_is_let_go_leaves_nothing(
     # What is being computed ahead is finished first.
     assert eventually(lambda: all(w._transfer is not transfer for _, w in workers()))
     assert not transfer._late
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch, pretend: list[StagedTransfer]) -> None:
+    """As float16 and bfloat16 on a GPU: float32 overflows where a frame is bright, float64 not."""
+    other = {torch.float32: torch.float64}
+    monkeypatch.setattr(devices, "wider_dtype", lambda device, dtype: other.get(dtype))
+    real = Upsampler.forward
+
+    def forward(self: Upsampler, features: torch.Tensor, base: torch.Tensor, out: Any) -> None:
+        real(self, features, base, out)
+        if features.dtype == torch.float32 and base.amax() > 0.9:
+            out[2][0, 3, 5] = -torch.inf
+
+    monkeypatch.setattr(Upsampler, "forward", forward)
+
+
+def bright(at: set[int]) -> vs.VideoNode:
+    def draw(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        out = f.copy()
+        for p in range(3):
+            np.asarray(out[p])[:] = 1 if n in at else 0.001 * n
+        return out
+
+    blank = core.std.BlankClip(format=vs.RGBS, width=24, height=20, length=24)
+    return blank.std.ModifyFrame(blank, draw)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("prefetch", [0, 1])
+def test_chunks_that_overflow_are_computed_in_a_wider_type(
+    order: str, prefetch: int, tmp_path: Path, wide: None
+) -> None:
+    clip, weights = bright({9, 10}), str(small_checkpoint(tmp_path))
+
+    def make(**options: Any) -> tuple[vs.VideoNode, Any]:
+        plan = {"chunk": 4, "lookahead": 0, "segment": 8, "preroll": 0, "scenes": "off"}
+        options |= {"weights": weights, "precision": "fp32"}
+        node = core.vsr.BasicVSR(clip, **plan, **options)
+        return node, workers()[-1][1]
+
+    out, filter_worker = make(prefetch=prefetch)
+    lines: list[str] = []
+    handler = core.add_log_handler(lambda kind, text: lines.append(text))
+    got = {n: pixels(out.get_frame(n)) for n in ORDERS[order](clip.num_frames)}
+    core.remove_log_handler(handler)
+    assert filter_worker._overflowed == {2}
+    assert all(np.isfinite(np.frombuffer(data, np.float32)).all() for data in got.values())
+    assert sum("float16 overflowed in frames" in line for line in lines) == 1
+    assert got == {n: pixels(frame) for n, frame in enumerate(make()[0].frames())}
+    # What is computed in float64 differs, so the chunks beside it are as they were tried.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "wider_dtype", lambda device, dtype: None)
+        plain = [pixels(frame) for frame in make()[0].frames()]
+    same = [n for n in range(clip.num_frames) if got[n] == plain[n]]
+    assert same == [n for n in range(clip.num_frames) if n // 4 != 2]

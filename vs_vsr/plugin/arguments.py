@@ -110,7 +110,8 @@ class Options:
             overlap=overlap,
             scenes=arguments.choice("scenes", "auto", get_args(Scenes)),
             matrix=_matrix(arguments, default_matrix(width, height)),
-            prefetch=bool(arguments.choice("prefetch", 0, (0, 1))),
+            # A processor would only be busy with a chunk that nobody may want.
+            prefetch=bool(arguments.choice("prefetch", int(device.type != "cpu"), (0, 1))),
         )
 
 

@@ -322,8 +322,7 @@ def _deliver(instance: int, late: int, index: int, done: Any, error: int) -> Non
     name = "bridge"
     try:
         name, worker = _worker(instance)
-        worker.deliver(late, index)
-        done.contents.value = 1
+        done.contents.value = 1 if worker.deliver(late, index) else 2
     except BaseException as e:
         _report(error, name, e)
 

@@ -82,8 +82,8 @@ class Outcome:
     stale: bool = False
     """Whether pictures made before this step are no longer correct."""
     late: int = 0
-    """If the output frames are still empty, the number by which `deliver` knows their pictures. It
-    grows from job to job."""
+    """If the output frames are still empty, or not yet known to be good, the number by which
+    `deliver` knows their pictures. It grows from job to job."""
     value: int = 0
     """For frames on a GPU: what the timeline WRITES reaches when they have their pictures."""
     lost: bool = False
@@ -102,6 +102,18 @@ class Worker(Protocol):
         Once this returns or raises, nothing uses the job's frames any longer, except late ones, and
         what is enqueued for those on a GPU.
         """
+
+    def deliver(self, late: int, index: int) -> bool:
+        """Fill output frame `index` of the job with these late pictures, if it is still empty.
+
+        Called from many threads, also for the same frame. One on a GPU is filled already.
+
+        Returns:
+            Whether it has its picture; False if the chunk must be computed anew.
+        """
+
+    def drop(self, late: int) -> None:
+        """Forget these late pictures. Their frames' memory goes once this returns."""
 
     def ended(self, chunk: int, missing: Step | None) -> None:
         """Take note that the request for `chunk` is over.
@@ -123,15 +135,6 @@ class HostWorker(Worker, Protocol):
 
         Once this returns or raises, nothing uses the frame's memory any longer.
         """
-
-    def deliver(self, late: int, index: int) -> None:
-        """Fill output frame `index` of the job with these late pictures, if it is still empty.
-
-        Called from many threads, also for the same frame.
-        """
-
-    def drop(self, late: int) -> None:
-        """Forget these late pictures. Their frames' memory goes once this returns."""
 
 
 class GpuWorker(Worker, Protocol):

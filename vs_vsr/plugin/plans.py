@@ -289,7 +289,8 @@ FILTERS = {
 
 def _tiled(network: Any, plan: Plan, options: Options, clip: ClipInfo, message: str = "") -> Setup:
     """Run the network as it is, one stream for each spatial tile."""
-    parts = tiles(clip.height, clip.width, options.tile, options.overlap, network.scale)
+    tile, overlap, device = options.tile, options.overlap, options.device
+    parts = tiles(clip.height, clip.width, tile, overlap, network.scale, device)
     return Setup(network, plan, parts, message=message)
 
 

@@ -2,10 +2,11 @@
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,13 +15,14 @@ from vs_vsr import devices
 from vs_vsr.errors import ArgumentError, DeviceError
 from vs_vsr.plugin.arguments import Arguments, Options
 from vs_vsr.plugin.contract import ClipInfo, Frame, Job, Outcome, Spec
+from vs_vsr.plugin.gpu import GpuDevice
 from vs_vsr.plugin.plans import FILTERS, plan_for
 from vs_vsr.streaming.plan import Step
 from vs_vsr.streaming.runner import Runner
 from vs_vsr.transfer.host import HostTransfer
 from vs_vsr.transfer.resident import ResidentTransfer
 from vs_vsr.transfer.staged import StagedTransfer
-from vs_vsr.transfer.vulkan import GpuFrame
+from vs_vsr.transfer.vulkan import GpuFrame, GpuFrames, plane_tensor
 from vs_vsr.weights import store
 from vs_vsr.weights.loader import load_model
 from vs_vsr.weights.rows import ROWS
@@ -80,7 +82,7 @@ def create(
     around = 2 * (plan.lookahead + plan.context) + plan.preroll
     cache_frames = min(plan.chunk * (1 + options.prefetch) + around, plan.frames)
     spec = Spec(
-        work_format=_RGBH if clip.format == _RGBH else _RGBS,
+        work_format=_work_format(clip.format, options.device),
         width=scale * clip.width,
         height=scale * clip.height,
         num_frames=frames_per_input * plan.frames,
@@ -94,30 +96,39 @@ def create(
         frames_per_input=frames_per_input,
         message=setup.message,
     )
+
+    wider_dtype = devices.wider_dtype(options.device, options.dtype)
+
+    def wider(dtype: torch.dtype) -> Runner:
+        wide = replace(options, dtype=dtype)
+        stream = plan_for(_network(arguments, wide), arguments, wide, clip).stream
+        return Runner(stream, plan, options.scenes, setup.tiles)
+
     runner = Runner(setup.stream, plan, options.scenes, setup.tiles)
+    hint = f"Use chunk={plan.chunk // 2}, or tile=256." if plan.chunk > 1 else "Use tile=256."
+    use_wider = None if wider_dtype is None else partial(wider, wider_dtype)
+    device = options.device
     if clip.gpu is None:
-        transfer = _transfer(options.device, cache_frames)
-        return spec, FilterWorker(filter_name, runner, options.device, transfer)
+        transfer = _transfer(device, cache_frames)
+        return spec, FilterWorker(filter_name, runner, device, transfer, hint=hint, wider=use_wider)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     inputs = cache_frames * 3 * 4 * clip.width * clip.height
     clip.gpu.reserve(weights + inputs)
-    resident = _resident(filter_name, options.device, clip, spec)
-    return spec, GpuFilterWorker(filter_name, runner, options.device, resident)
+    resident = _resident(filter_name, device, clip, clip.gpu, spec)
+    return spec, GpuFilterWorker(filter_name, runner, device, resident, hint=hint, wider=use_wider)
 
 
 def _resident(
-    filter_name: str, device: torch.device, clip: ClipInfo, spec: Spec
+    filter_name: str, device: torch.device, clip: ClipInfo, gpu: GpuDevice, spec: Spec
 ) -> ResidentTransfer:
     """What reads and writes the frames of a clip on a GPU."""
-    assert clip.gpu is not None
     # Imported here: only a machine with a GPU needs them.
     import cuda.bindings.runtime
 
     from vs_vsr.transfer.cuda import runtime
-    from vs_vsr.transfer.vulkan import GpuFrames, plane_tensor
 
     with torch.cuda.device(device):
-        frames = GpuFrames(cuda.bindings.runtime, filter_name, clip.gpu.timelines)
+        frames = GpuFrames(cuda.bindings.runtime, filter_name, gpu.timelines)
     return ResidentTransfer(
         runtime(device),
         frames,
@@ -127,6 +138,15 @@ def _resident(
         out_shape=(spec.height, spec.width),
         dtype=torch.float16 if spec.work_format == _RGBH else torch.float32,
     )
+
+
+def _work_format(clip_format: int, device: torch.device) -> int:
+    """What the network's side reads and writes for clips of this format."""
+    bits, is_float = clip_format >> 16 & 0xFF, clip_format >> 24 & 0xF
+    # Half as much to move. Up to 10 bits float16 is finer than the clip: Vid4's PSNR stays within
+    # 0.001 dB (docs/measurements.md).
+    halves = clip_format == _RGBH if is_float or device.type == "cpu" else bits <= 10
+    return _RGBH if halves else _RGBS
 
 
 def _transfer(device: torch.device, cache_frames: int) -> HostTransfer | StagedTransfer:
@@ -139,13 +159,44 @@ def _transfer(device: torch.device, cache_frames: int) -> HostTransfer | StagedT
     return StagedTransfer(runtime(device), cache_frames)
 
 
-class _StepWorker:
-    """Does the steps of one filter in the thread of its device."""
+class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
+    """The Python side of one filter: frames to tensors, the runner, and back."""
 
-    def __init__(self, filter_name: str, runner: Runner, device: torch.device) -> None:
+    def __init__(
+        self,
+        filter_name: str,
+        runner: Runner,
+        device: torch.device,
+        transfer: Transfer,
+        *,
+        hint: str = "",
+        wider: Callable[[], Runner] | None = None,
+    ) -> None:
+        """Serve one filter.
+
+        Args:
+            filter_name: As in `core.vsr`.
+            runner: Computes the pictures.
+            device: Where it computes.
+            transfer: Moves frames there and back.
+            hint: What to do if there is too little memory.
+            wider: Makes a runner along the same plan whose values do not overflow, for chunks in
+                which those of `runner` do; None if they cannot.
+        """
         self._filter_name = filter_name
         self._runner = runner
         self._device = device
+        self._transfer = transfer
+        self._hint = hint
+        self._wider = wider
+        self._wide_runner: Runner | None = None
+        # Chunks whose pictures were not finite. Which these are depends on the clip alone, as each
+        # chunk is tried first, and goes on from the state of those before as it was tried.
+        self._overflowed: set[int] = set()
+        self._chunks_of_late: dict[int, int] = {}
+        self._said_wider = False
+        # The runner of the last step that was planned, which is the next one that is run.
+        self._current = runner
         # Whether pictures made so far are stale and the plugin does not know it yet.
         self._stale = False
         with _build_lock:
@@ -159,10 +210,24 @@ class _StepWorker:
 
     def next(self, chunk: int, *, initial: bool) -> Step:
         """The step to do now for `chunk`; if `initial`, the one to expect when its turn comes."""
-        return self._runner.expected(chunk) if initial else self._runner.next(chunk)
+        runner = self._runner
+        if chunk in self._overflowed and self._wider is not None:
+            runner = self._wide_runner = self._wide_runner or self._wider()
+        if initial:
+            return runner.expected(chunk)
+        self._current = runner
+        return runner.next(chunk)
 
     def run(self, job: Job) -> Outcome:
         """Do the step of `job`, or give it to the device, as `Worker.run`."""
+        if self._current is not self._runner and not self._said_wider:
+            self._said_wider = True
+            first, last = job.step.first, job.step.last - 1
+            job.log(
+                f"{self._filter_name}: float16 overflowed in frames {first} to {last}. Chunks "
+                "where that happens are computed again in a wider type, which takes longer. Use "
+                'precision="bf16" or "fp32" for all.'
+            )
         future = self._thread.submit(self._run, job)
         try:
             if not wait([future], _SLOW_S).done:
@@ -174,9 +239,8 @@ class _StepWorker:
         finally:
             # Whatever happens here, the frames are in use until the step ends.
             wait([future])
-        hint = "Use a smaller chunk, or tile=256."
         try:
-            with _memory_errors(self._filter_name, self._device, "a chunk", hint):
+            with _memory_errors(self._filter_name, self._device, "a chunk", self._hint):
                 outcome = future.result()
         finally:
             # An exception holds this stack frame, and `future` holds the exception: the memory of
@@ -188,47 +252,71 @@ class _StepWorker:
         return replace(outcome, stale=stale)
 
     def _run(self, job: Job) -> Outcome:
-        """Do a step, or give it to the device; whether pictures are stale is not told here."""
+        """Do a step, or give it to the device; `run` adds whether pictures are stale."""
+        with suppress(torch.OutOfMemoryError):
+            return self._step(job)
+        # Outside of the handler, whose exception holds the memory of what failed. torch keeps freed
+        # memory in pieces, and there may be enough once they are given back.
+        torch.cuda.empty_cache()
+        return self._step(job)
+
+    def _step(self, job: Job) -> Outcome:
         raise NotImplementedError
+
+    def _check(self) -> bool:
+        """Whether pictures of the step that is being done may overflow."""
+        return self._wider is not None and self._current is self._runner
+
+    def _noted(self, job: Job, late: int, stale: bool) -> None:
+        if late:
+            self._chunks_of_late[late] = job.step.chunk
+        # Kept: if anything fails from here on, the next job that succeeds reports it.
+        self._stale |= stale
+
+    def deliver(self, late: int, index: int) -> bool:
+        """Fill one output frame, as `Worker.deliver`."""
+        good = self._transfer.deliver(late, index)
+        if not good:
+            self._overflowed.add(self._chunks_of_late[late])
+        return good
+
+    def drop(self, late: int) -> None:
+        """Forget late pictures, as `Worker.drop`."""
+        self._transfer.drop(late)
+        self._chunks_of_late.pop(late, None)
 
     def ended(self, chunk: int, missing: Step | None) -> None:
         """Take note that the request for `chunk` is over, as `Worker.ended`."""
+        runners = [runner for runner in (self._runner, self._wide_runner) if runner is not None]
         try:
             if missing is not None:
-                self._runner.failed(missing)
+                for runner in runners:
+                    runner.failed(missing)
         finally:
-            self._runner.ended(chunk)
+            for runner in runners:
+                runner.ended(chunk)
 
 
-class FilterWorker(_StepWorker):
-    """The Python side of one filter: frames to tensors, the runner, and back."""
+class FilterWorker(_StepWorker[HostTransfer | StagedTransfer]):
+    """A worker of a filter whose clip is in the host's memory."""
 
-    def __init__(
-        self,
-        filter_name: str,
-        runner: Runner,
-        device: torch.device,
-        transfer: HostTransfer | StagedTransfer,
-    ) -> None:
-        """Run `runner` on `device` for the filter `filter_name`; `transfer` moves its frames."""
-        super().__init__(filter_name, runner, device)
-        self._transfer = transfer
-        self._read_since_trim = 0
+    _read_since_trim = 0
 
     def arrived(self, n: int, frame: Frame) -> None:
-        """Let input frame `n` be on its way to the device, as `Worker.arrived`."""
+        """Let input frame `n` be on its way to the device, as `HostWorker.arrived`."""
         self._transfer.arrived(n, frame.planes)
 
-    def _run(self, job: Job) -> Outcome:
+    def _step(self, job: Job) -> Outcome:
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
         frames = self._transfer.inputs(job.step.first, [frame.planes for frame in job.inputs])
-        span = self._transfer.look(lambda: self._runner.span(job.step, frames, marks))
+        runner = self._current
+        span = self._transfer.look(lambda: runner.span(job.step, frames, marks))
         stale, late = self._transfer.render(
             [frame.planes for frame in job.outputs],
-            lambda out: self._runner.run(job.step, frames, marks, out, span),
+            lambda out: runner.run(job.step, frames, marks, out, span),
+            check=self._check(),
         )
-        # Kept: if anything fails from here on, the next job that succeeds reports it.
-        self._stale |= stale
+        self._noted(job, late, stale)
         if self._device.type == "cpu":
             self._read_since_trim += len(frames)
             del frames
@@ -237,51 +325,36 @@ class FilterWorker(_StepWorker):
                 devices.trim_heap()
         return Outcome(late=late)
 
-    def deliver(self, late: int, index: int) -> None:
-        """Fill one output frame, as `Worker.deliver`."""
-        with _memory_errors(self._filter_name, self._device, "a picture", "Use a smaller chunk."):
-            self._transfer.deliver(late, index)
-
-    def drop(self, late: int) -> None:
-        """Forget late pictures, as `Worker.drop`."""
-        self._transfer.drop(late)
-
     def close(self) -> None:
         """Nothing: memory goes with what refers to it."""
 
 
-class GpuFilterWorker(_StepWorker):
-    """The Python side of a filter whose clip is on a GPU."""
-
-    def __init__(
-        self, filter_name: str, runner: Runner, device: torch.device, transfer: ResidentTransfer
-    ) -> None:
-        """Run `runner` on `device` for the filter `filter_name`; `transfer` has its frames."""
-        super().__init__(filter_name, runner, device)
-        self._transfer = transfer
+class GpuFilterWorker(_StepWorker[ResidentTransfer]):
+    """A worker of a filter whose clip is on a GPU."""
 
     def taken(self, n: int, frame: GpuFrame) -> int:
-        """Read input frame `n`, as `Worker.taken`."""
-        with _memory_errors(self._filter_name, self._device, "a frame", "Use a smaller chunk."):
+        """Read input frame `n`, as `GpuWorker.taken`."""
+        with _memory_errors(self._filter_name, self._device, "a frame", self._hint):
             return self._transfer.taken(n, frame)
 
     def has(self, n: int) -> bool:
-        """Whether input frame `n` is there, as `Worker.has`."""
+        """Whether input frame `n` is there, as `GpuWorker.has`."""
         return self._transfer.has(n)
 
-    def _run(self, job: Job) -> Outcome:
+    def _step(self, job: Job) -> Outcome:
         frames = self._transfer.inputs(job.step.first, len(job.inputs))
         if frames is None:
             return Outcome(lost=True)
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
-        span = self._transfer.look(lambda: self._runner.span(job.step, frames, marks))
-        stale, value = self._transfer.render(
+        runner = self._current
+        span = self._transfer.look(lambda: runner.span(job.step, frames, marks))
+        stale, late, value = self._transfer.render(
             job.gpu_outputs,
-            lambda out: self._runner.run(job.step, frames, marks, out, span),
+            lambda out: runner.run(job.step, frames, marks, out, span),
+            check=self._check(),
         )
-        # Kept: if anything fails from here on, the next job that succeeds reports it.
-        self._stale |= stale
-        return Outcome(value=value)
+        self._noted(job, late, stale)
+        return Outcome(late=late, value=value)
 
     def ended(self, chunk: int, missing: Step | None) -> None:
         """Take note that the request for `chunk` is over, as `Worker.ended`."""
@@ -330,10 +403,13 @@ def _network(arguments: Arguments, options: Options) -> nn.Module:
         if network is None:
             hint = "Choose another device."
             with _memory_errors(filter_name, options.device, "the network", hint):
-                network = load_model(path, model=filter_name, **network_options).to(options.device)
+                network = load_model(path, model=filter_name, **network_options)
                 # Buffers stay float32: the means of SPyNet's input are not worth rounding.
                 for parameter in network.parameters():
                     parameter.data = parameter.data.to(options.dtype)
+                # Moved last. A move waits until it is done, but a change of dtype on a GPU would
+                # be done in a stream that those of the steps do not wait for.
+                network = network.to(options.device)
             _built[key] = network
     return network
 

@@ -31,18 +31,27 @@ class Tile:
             slice(scale * part.start, scale * part.stop) for part in (self.rows, self.columns)
         )
         share = self.row_weights[:, None] * self.column_weights
-        plane[..., rows, columns] += picture * share.to(picture.device)
+        plane[..., rows, columns] += picture * share
 
 
-def tiles(height: int, width: int, size: int, overlap: int, scale: int) -> list[Tile]:
+def tiles(
+    height: int,
+    width: int,
+    size: int,
+    overlap: int,
+    scale: int,
+    device: torch.device | None = None,
+) -> list[Tile]:
     """Cover a frame of height x width with tiles of at most `size` a side.
 
     Neighbours share at least `overlap` pixels, and fade into each other over all that they share.
-    The shares of a pixel sum to 1. With size 0, one tile is the whole frame.
+    The shares of a pixel sum to 1. With size 0, one tile is the whole frame. The pictures that the
+    tiles are for lie on `device`, by default the CPU.
     """
     rows, columns = (_spans(length, size, overlap, scale) for length in (height, width))
     return [
-        Tile(row, column, row_weights, column_weights)
+        # Moved now: in a step, the program would wait for the copy.
+        Tile(row, column, row_weights.to(device), column_weights.to(device))
         for (row, row_weights), (column, column_weights) in product(rows, columns)
     ]
 

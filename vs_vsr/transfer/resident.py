@@ -47,6 +47,15 @@ class _Input:
     """Counts the frames in the order of the upload stream."""
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """What was found out about the pictures of one chunk."""
+
+    extremes: Tensor
+    """For each plane its smallest and largest value, (N, 2), in pinned memory."""
+    computed: Event
+
+
 class ResidentTransfer:
     """Frames of one filter whose clip is on the GPU."""
 
@@ -81,7 +90,9 @@ class ResidentTransfer:
         # Of steps that found some of their frames gone: these stay until the step has them.
         self._awaited: dict[int, range] = {}
         self._read = 0
-        # Of the three above, and of the order in the upload stream.
+        self._checked: dict[int, _Checked] = {}
+        self._rendered = 0
+        # Of all above, and of the order in the upload stream.
         self._lock = threading.Lock()
 
     def has(self, n: int) -> bool:
@@ -133,22 +144,45 @@ class ResidentTransfer:
         return self._runtime.call(self._runtime.upload, work)
 
     def render[T](
-        self, frames: Sequence[GpuFrame], work: Callable[[Sequence[Sequence[Tensor]]], T]
-    ) -> tuple[T, int]:
+        self,
+        frames: Sequence[GpuFrame],
+        work: Callable[[Sequence[Sequence[Tensor]]], T],
+        *,
+        check: bool = False,
+    ) -> tuple[T, int, int]:
         """Give the compute stream a step.
 
         Args:
             frames: The output frames.
             work: The step. It gets the places for its pictures: for each frame three tensors
                 (1, H, W), with the row stride of its planes.
+            check: Let `deliver` refuse pictures with a value that is infinite or NaN.
 
         Returns:
-            What `work` returns; and what the timeline WRITES reaches when the frames have their
-            pictures, or 0 if they have them already.
+            What `work` returns; the number by which `deliver` knows the pictures, or 0 if they are
+            not checked; and what the timeline WRITES reaches when the frames have their pictures,
+            or 0 if they have them already.
         """
+        compute = self._runtime.compute
         if not frames:
-            return self._runtime.call(self._runtime.compute, lambda: work([])), 0
-        return self._runtime.call(self._runtime.compute, lambda: self._render(frames, work))
+            return self._runtime.call(compute, lambda: work([])), 0, 0
+        return self._runtime.call(compute, lambda: self._render(frames, work, check))
+
+    def deliver(self, late: int, index: int) -> bool:
+        """Wait until the pictures with this number are computed; any thread.
+
+        Returns:
+            Whether all their values are finite; they are the same for every `index`.
+        """
+        checked = self._checked[late]
+        # Waits: the extremes are read once the device has written them.
+        checked.computed.synchronize()
+        return bool(checked.extremes.isfinite().all())
+
+    def drop(self, late: int) -> None:
+        """Forget what was found out about these pictures."""
+        with self._lock:
+            self._checked.pop(late, None)
 
     def close(self) -> None:
         """Wait for all work, and give the core's memory back."""
@@ -172,8 +206,11 @@ class ResidentTransfer:
         return access.value
 
     def _render[T](
-        self, frames: Sequence[GpuFrame], work: Callable[[Sequence[Sequence[Tensor]]], T]
-    ) -> tuple[T, int]:
+        self,
+        frames: Sequence[GpuFrame],
+        work: Callable[[Sequence[Sequence[Tensor]]], T],
+        check: bool,
+    ) -> tuple[T, int, int]:
         runtime = self._runtime
         stream = runtime.address(runtime.compute)
         with self._frames.access(frames, stream, WRITES) as access:
@@ -182,8 +219,21 @@ class ResidentTransfer:
                 for frame, places in zip(frames, access.planes, strict=True)
             ]
             result = work(pictures)
+            late = self._find_out(pictures) if check else 0
             runtime.enqueue(runtime.compute, lambda: _clamp(pictures))
-        return result, access.value
+        return result, late, access.value
+
+    def _find_out(self, pictures: Sequence[Sequence[Tensor]]) -> int:
+        """Have the extremes of pictures found; return their number."""
+        runtime = self._runtime
+        planes = [plane for picture in pictures for plane in picture]
+        extremes = runtime.pinned((len(planes), 2), self._dtype)
+        runtime.enqueue(runtime.compute, lambda: _find_extremes(planes, extremes))
+        computed = runtime.record(runtime.compute)
+        with self._lock:
+            self._rendered += 1
+            self._checked[self._rendered] = _Checked(extremes, computed)
+            return self._rendered
 
     def _tensors(
         self, frame: GpuFrame, places: Sequence[int], shape: tuple[int, int]
@@ -200,6 +250,12 @@ class ResidentTransfer:
                 return
             if not any(n in wanted for wanted in self._awaited.values()):
                 del self._inputs[n]
+
+
+def _find_extremes(planes: Sequence[Tensor], out: Tensor) -> None:
+    """Write the smallest and the largest value of each plane; a NaN is both."""
+    found = [torch.stack(torch.aminmax(plane)) for plane in planes]
+    out.copy_(torch.stack(found), non_blocking=True)
 
 
 def _clamp(pictures: Sequence[Sequence[Tensor]]) -> None:

@@ -95,6 +95,9 @@ class _Pictures:
     """(N, 3, 1, H, W)."""
     computed: Event
     frames: Sequence[Sequence[Array]]
+    extremes: Tensor | None
+    """The smallest and the largest value before clamping, (2,), in pinned memory once the pictures
+    are computed; None if nobody wants to know."""
     filled: set[int] = field(default_factory=set)
     locks: list[threading.Lock] = field(default_factory=list)
 
@@ -167,6 +170,8 @@ class StagedTransfer:
         self,
         frames: Sequence[Sequence[Array]],
         work: Callable[[Sequence[Sequence[Tensor]]], T],
+        *,
+        check: bool = False,
     ) -> tuple[T, int]:
         """Give the compute stream a step.
 
@@ -175,6 +180,7 @@ class StagedTransfer:
                 are filled by `deliver`.
             work: The step. It gets the places for its pictures: for each frame three tensors
                 (1, H, W).
+            check: Let `deliver` refuse pictures with a value that is infinite or NaN.
 
         Returns:
             What `work` returns; and the number of the late pictures, or 0 if there are none.
@@ -186,21 +192,32 @@ class StagedTransfer:
         dtype = torch.from_numpy(plane[:0]).dtype
         pictures = runtime.empty(runtime.compute, (len(frames), 3, 1, *plane.shape), dtype)
         result = runtime.call(runtime.compute, lambda: work([p.unbind() for p in pictures]))
+        extremes = runtime.pinned((2,), dtype) if check else None
+        if extremes is not None:
+            # On its way before the pictures are, so that nobody has to wait for it.
+            runtime.enqueue(runtime.compute, lambda: _find_extremes(pictures, extremes))
         runtime.enqueue(runtime.compute, lambda: pictures.clamp_(0, 1))
+        computed = runtime.record(runtime.compute)
         locks = [threading.Lock() for _ in frames]
-        late = _Pictures(pictures, runtime.record(runtime.compute), frames, locks=locks)
+        late = _Pictures(pictures, computed, frames, extremes, locks=locks)
         with self._lock:
             self._rendered += 1
             self._late[self._rendered] = late
             return result, self._rendered
 
-    def deliver(self, late: int, index: int) -> None:
-        """Copy one picture into its frame, once; any thread."""
+    def deliver(self, late: int, index: int) -> bool:
+        """Copy one picture into its frame, once; any thread.
+
+        Returns:
+            Whether it is there; False if `render` was to check the pictures of this chunk, and one
+            of them has a value that is not finite.
+        """
         pictures = self._late[late]
         with pictures.locks[index]:
             if index not in pictures.filled:
                 self._download(pictures.tensor[index], pictures.computed, pictures.frames[index])
                 pictures.filled.add(index)
+        return pictures.extremes is None or bool(np.isfinite(pictures.extremes.numpy()).all())
 
     def drop(self, late: int) -> None:
         """Forget pictures and the frames that they were to go to."""
@@ -256,6 +273,11 @@ class StagedTransfer:
                 np.copyto(plane, source)
         finally:
             self._down.put(slot)
+
+
+def _find_extremes(pictures: Tensor, out: Tensor) -> None:
+    """Write the smallest and the largest value; a NaN is both."""
+    out.copy_(torch.stack(torch.aminmax(pictures)), non_blocking=True)
 
 
 def _unpack(raw: Tensor, frame: Tensor) -> None:

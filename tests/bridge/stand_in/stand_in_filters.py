@@ -77,6 +77,7 @@ class Worker:
         self.delivered: list[tuple[int, int]] = []
         self.dropped: list[int] = []
         self.undeliverable: set[int] = set()
+        self.useless: set[int] = set()
 
     def next(self, chunk: int, *, initial: bool) -> Step:
         if self.mode == "next" and chunk == int(self.value):
@@ -95,8 +96,10 @@ class Worker:
     def close(self) -> None:
         pass
 
-    def deliver(self, late: int, index: int) -> None:
+    def deliver(self, late: int, index: int) -> bool:
         with self.busy_late:
+            if late in self.useless:
+                return False
             if index in self.late[late]:
                 if late in self.undeliverable:
                     raise ValueError("the device is lost")
@@ -104,6 +107,7 @@ class Worker:
                 for plane, picture in zip(frame.planes, pictures, strict=True):
                     plane[:] = picture
                 self.delivered.append((late, index))
+        return True
 
     def drop(self, late: int) -> None:
         del self.late[late]
