@@ -15,14 +15,18 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import vapoursynth as vs
 from fake_cuda import FakeCuda, open_descriptors
 from pretend import Eager, Place, Queue
 from test_every_filter import CUT, LENGTH, filtered, moving, pixels, small
 
+from vs_vsr import devices
+from vs_vsr.models.layers import Upsampler
 from vs_vsr.plugin import arguments, bridge, worker
 from vs_vsr.plugin.contract import ClipInfo, Spec
+from vs_vsr.plugin.gpu import GpuDevice
 from vs_vsr.transfer.resident import ResidentTransfer
 from vs_vsr.transfer.vulkan import GpuFrame, GpuFrames
 
@@ -68,10 +72,12 @@ def plane_tensor(
     return torch.from_numpy(np.ndarray(shape, name, memory, 0, (stride, dtype.itemsize)))
 
 
-def resident(filter_name: str, device: torch.device, clip: ClipInfo, spec: Spec) -> Any:
-    assert clip.gpu is not None and device == CPU
+def resident(
+    filter_name: str, device: torch.device, clip: ClipInfo, gpu: GpuDevice, spec: Spec
+) -> Any:
+    assert device == CPU and gpu.memory > gpu.limit > 0
     pretended = Device(Random(len(made)))
-    frames = GpuFrames(Cuda(pretended), filter_name, clip.gpu.timelines)
+    frames = GpuFrames(Cuda(pretended), filter_name, gpu.timelines)
     made.append(
         Transfer(
             pretended,
@@ -182,6 +188,40 @@ def workers() -> list[Any]:
     return list(bridge._workers.values())
 
 
+def do_overflow() -> Any:
+    """As float16 on a GPU: float32 overflows where a frame is bright, float64 not."""
+    real = Upsampler.forward
+
+    def forward(self: Upsampler, features: torch.Tensor, base: torch.Tensor, out: Any) -> None:
+        real(self, features, base, out)
+        if features.dtype == torch.float32 and base.amax() > 0.9:
+            out[2][0, 3, 5] = torch.nan
+
+    def draw(n: int, f: Any) -> Any:
+        out = f.copy()
+        for p in range(3):
+            np.asarray(out[p])[:] = 1 if n in (9, 10) else 0.001 * n
+        return out
+
+    blank = core.std.BlankClip(format=vs.RGBS, width=24, height=20, length=16)
+    clip = blank.std.ModifyFrame(blank, draw)
+    plan = {"chunk": 4, "lookahead": 0, "segment": 8, "preroll": 0, "scenes": "off"}
+    other = {torch.float32: torch.float64}
+    got = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "wider_dtype", lambda device, dtype: other.get(dtype))
+        patch.setattr(Upsampler, "forward", forward)
+        for order in (range(16), range(15, -1, -1)):
+            out = on_gpu("BasicVSR", clip, **plan)
+            pictures = {n: pixels(out.get_frame(n)) for n in order}
+            got.append([pictures[n] for n in range(16)])
+            filter_worker = workers()[-1][1]
+    finite = all(np.isfinite(np.frombuffer(data, np.float32)).all() for data in got[0])
+    return {"same": got[0] == got[1], "finite": bool(finite),
+            "overflowed": list(filter_worker._overflowed),
+            "not dropped": len(made[0]._checked)}  # fmt: skip
+
+
 def do_destroy() -> Any:
     counts = []
     for turn in range(8):
@@ -214,7 +254,7 @@ def do_refuse() -> Any:
 
 def main() -> dict[str, Any]:
     answers = {}
-    for what in ("refuse", "equal", "once", "lost", "formats", "fail", "destroy"):
+    for what in ("refuse", "equal", "once", "lost", "formats", "fail", "overflow", "destroy"):
         try:
             answers[what] = globals()[f"do_{what}"]()
         except Exception:

@@ -131,6 +131,8 @@ def test_the_filters(lavapipe: Path, tmp_path: Path) -> None:
     fail = answers["fail"]
     assert "not now" in fail["errors"][0]
     assert (fail["wrong"], fail["awaited"]) == ([], 0)
+    overflow = {"same": True, "finite": True, "overflowed": [2], "not dropped": 0}
+    assert answers["overflow"] == overflow
     descriptors, workers = zip(*answers["destroy"], strict=True)
     assert set(workers) == {0}
     assert max(descriptors[2:]) <= max(descriptors[:2])

@@ -81,6 +81,7 @@ def create(
     # What one chunk reads and the next one reads again, and the frames fetched ahead.
     around = 2 * (plan.lookahead + plan.context) + plan.preroll
     cache_frames = min(plan.chunk * (1 + options.prefetch) + around, plan.frames)
+    transfer = None if clip.gpu else _transfer(options.device, cache_frames)
     spec = Spec(
         work_format=_work_format(clip.format, options.device),
         width=scale * clip.width,
@@ -90,7 +91,7 @@ def create(
         cache_frames=cache_frames,
         matrix=options.matrix,
         prefetch=options.prefetch,
-        arrivals=clip.gpu is None and options.device.type != "cpu",
+        arrivals=transfer is not None and transfer.arrivals,
         fps_num=frames_per_input * clip.fps_num,
         fps_den=clip.fps_den,
         frames_per_input=frames_per_input,
@@ -108,9 +109,9 @@ def create(
     hint = f"Use chunk={plan.chunk // 2}, or tile=256." if plan.chunk > 1 else "Use tile=256."
     use_wider = None if wider_dtype is None else partial(wider, wider_dtype)
     device = options.device
-    if clip.gpu is None:
-        transfer = _transfer(device, cache_frames)
+    if transfer is not None:
         return spec, FilterWorker(filter_name, runner, device, transfer, hint=hint, wider=use_wider)
+    assert clip.gpu is not None
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     inputs = cache_frames * 3 * 4 * clip.width * clip.height
     clip.gpu.reserve(weights + inputs)
