@@ -116,7 +116,7 @@ def check_gpu_room(
     Args:
         filter_name: The filter it is for, for the messages.
         device: A CUDA device, on which `needed` has been reserved: the frames have made room.
-        needed: Bytes of the network and its features.
+        needed: Bytes that the filter will take.
         frames_limit: Bytes that the core's frames may take (core.max_vram_cache_size).
         smaller_chunk: The chunk to advise.
 

@@ -123,6 +123,8 @@ def _resident(
     filter_name: str, device: torch.device, clip: ClipInfo, gpu: GpuDevice, spec: Spec
 ) -> ResidentTransfer:
     """What reads and writes the frames of a clip on a GPU."""
+    inputs = spec.cache_frames * 3 * 4 * clip.width * clip.height
+    devices.check_gpu_room(filter_name, device, inputs, gpu.limit, max(spec.chunk // 2, 1))
     # Imported here: only a machine with a GPU needs them.
     import cuda.bindings.runtime
 
