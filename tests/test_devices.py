@@ -55,3 +55,11 @@ def test_the_memory_is_the_least_of_all(
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (64 << 30) // 4096}
     monkeypatch.setattr("os.sysconf", sizes.__getitem__)
     assert devices.memory_bytes() == gib << 30
+
+
+def test_the_line_of_a_gpu_tells_which_kernels_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_gpu_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda index: "GPU 9")
+    monkeypatch.setattr(devices, "describe", lambda device: f"warp on {device}")
+    (line,) = [text for name, text in devices.describe_all() if name == "cuda:0"]
+    assert line == 'GPU 9; own kernels: warp on cuda:0; precision="auto" is float16'

@@ -23,10 +23,10 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 # Each room, a folder or a file of the package, and the rooms that it imports from: all of them.
 ROOMS = {
     "errors": set(),
-    "kernels": set(),
+    "kernels": {"errors"},
     "filters": {"errors"},
-    "devices": {"errors"},
-    "models": {"errors"},
+    "devices": {"errors", "kernels"},
+    "models": {"errors", "kernels"},
     "transfer": {"errors", "kernels"},
     "streaming": {"errors", "models"},
     "weights": {"errors", "models"},

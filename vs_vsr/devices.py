@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from vs_vsr.errors import ArgumentError, DeviceError
+from vs_vsr.kernels.selection import describe
 
 __all__ = [
     "Precision",
@@ -202,7 +203,9 @@ def prepare(device: torch.device) -> None:
 def describe_all() -> Iterator[tuple[str, str]]:
     """The name of each device, and a line about it."""
     names = {"cpu": f"{platform.machine()}, {torch.get_num_threads()} threads"}
-    names |= {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(_gpu_count())}
+    for i in range(_gpu_count()):
+        kernels = describe(torch.device("cuda", i))
+        names[f"cuda:{i}"] = f"{torch.cuda.get_device_name(i)}; own kernels: {kernels}"
     for device, name in names.items():
         precision = str(default_dtype(torch.device(device))).removeprefix("torch.")
         yield device, f'{name}; precision="auto" is {precision}'

@@ -9,6 +9,7 @@ import vapoursynth as vs
 from PIL import Image
 
 from vs_vsr.bench.metrics import Array, luma, psnr, ssim
+from vs_vsr.plugin import worker
 
 core = vs.core
 
@@ -76,3 +77,20 @@ def test_bfloat16_and_the_streaming_defaults_cost_little(shared: Path) -> None:
     assert not np.array_equal(stream, whole)
     assert (stream - whole).mean() > -0.02
     assert (stream - whole).min() > -0.1
+
+
+def test_half_floats_between_the_nodes_cost_nothing(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU reads and writes them for clips of up to 10 bits."""
+    source = walk(shared, "BDx4")[:10]
+    got = []
+    for work_format in (vs.RGBS, vs.RGBH):
+        monkeypatch.setattr(worker, "_work_format", lambda *_, f=work_format: int(f))
+        clip = core.vsr.BasicVSR(source, weights="vimeo90k-bd", precision="fp32", chunk=0)
+        pictures = [np.stack([np.asarray(f[p]) for p in range(3)]) for f in clip.frames(close=True)]
+        got.append([psnr(luma(a), b) for a, b in zip(pictures, truth(shared), strict=False)])
+    difference = np.subtract(got[0], got[1])
+    assert difference.any()
+    assert abs(difference.mean()) < 0.001
+    assert abs(difference).max() < 0.005

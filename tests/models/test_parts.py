@@ -30,7 +30,6 @@ def test_warp(
     padding: Literal["zeros", "border"],
     reach: float,
     size: tuple[int, ...],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     x = torch.randn(size)
     flow = reach * torch.randn(size[0], 2, *size[2:])
@@ -38,11 +37,52 @@ def test_warp(
     want = plain_warp(x, flow, padding)
     torch.testing.assert_close(flow_warp(x, flow, padding=padding), want, atol=2e-4, rtol=0)
     # What other devices run.
-    monkeypatch.setattr(sampling, "_warp_rows", sampling._warp_grid)
-    torch.testing.assert_close(flow_warp(x, flow, padding=padding), want, atol=2e-4, rtol=0)
+    got = sampling._warp_grid(x, flow, border=padding == "border")
+    torch.testing.assert_close(got, want, atol=2e-4, rtol=0)
     half = flow_warp(x.half(), flow, padding=padding)
     assert half.dtype == torch.float16
     torch.testing.assert_close(half.float(), want, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("b", [1, 2])
+def test_flows_made_ready_together_warp_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, b: int
+) -> None:
+    count, height, width = 5, 7, 9
+    flows = 3 * torch.randn(count * b, 2, height, width)
+    flows[0, 0, 0, 0], flows[1, 1, 2, 3] = 1e30, -torch.inf
+    features = torch.randn(count, b, 4, height, width)
+    for dtype in (torch.float32, torch.float16):
+        for pixels in (1, 2 * b * height * width, 1 << 22):
+            monkeypatch.setattr(sampling, "_GROUP_PIXELS", pixels)
+            ready = sampling._made_ready(flows, b, dtype)
+            assert len(ready) == count
+            for x, flow, vectors in zip(features.to(dtype), ready, flows.split(b), strict=True):
+                assert flow.corners is not None
+                assert torch.equal(flow_warp(x, flow), flow_warp(x, vectors))
+                assert torch.equal(flow.vectors, vectors)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_a_flow_that_is_not_a_number_spoils_its_own_pixel_only(
+    padding: Literal["zeros", "border"],
+) -> None:
+    x, flow = torch.rand(1, 4, 6, 8), torch.zeros(1, 2, 6, 8)
+    flow[0, :, 2, 3] = torch.nan
+    got = flow_warp(x, flow, padding=padding)
+    assert got[..., 2, 3].isnan().all()
+    got[..., 2, 3] = x[..., 2, 3]
+    assert torch.equal(got, x)
+
+
+def test_in_half_precision_a_warp_is_as_exact_as_the_format_lets_it() -> None:
+    """The weights of its four pixels are rounded too, which adds little to rounding the result."""
+    x, flow = torch.randn(1, 16, 40, 50).half(), 4 * torch.randn(1, 2, 40, 50)
+    want = plain_warp(x.double(), flow.double(), "zeros")
+    (ready,) = sampling._made_ready(flow, 1, torch.float16)
+    by_rows = (flow_warp(x, ready).double() - want).norm()
+    by_grid = (sampling._warp_grid(x, flow, border=False).double() - want).norm()
+    assert 0 < by_rows < 2 * by_grid
 
 
 @pytest.mark.parametrize("activation", ["none", "relu", "leaky_relu"])
@@ -74,6 +114,13 @@ def test_upsampler_in_strips(monkeypatch: pytest.MonkeyPatch, strip_bytes: int) 
     out = torch.full((2, 3, 52, 40), torch.nan)
     up(x, base, out.unbind(1))
     torch.testing.assert_close(out, base + plain_upsample(up, x), atol=1e-5, rtol=0)
+    # Into one tensor the same, and into smaller planes what they hold of it.
+    once = torch.full_like(out, torch.nan)
+    up(x, base, once.transpose(0, 1))
+    assert torch.equal(once, out)
+    part = torch.full((3, 2, 50, 37), torch.nan)
+    up(x, base, part)
+    assert torch.equal(part.transpose(0, 1), out[..., :50, :37])
 
 
 def test_without_onednn_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,17 @@
 """Which pairs of frames are cuts: by their marks, by the pictures, and by either."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import drifting
+from launches import counted
 from torch import Tensor
 
-from vs_vsr.streaming.scenes import CUT_ABOVE, Marks, cuts, difference, thumbnail
+from vs_vsr.streaming import scenes
+from vs_vsr.streaming.scenes import CUT_ABOVE, Marks, cuts, differences, thumbnails
 
 SIZE = (72, 128)
 NONE: Marks = (None, None)
@@ -20,13 +23,13 @@ def two_scenes() -> list[Tensor]:
 
 
 def apart(before: Tensor, after: Tensor) -> bool:
-    return float(difference(thumbnail(before), thumbnail(after))) > CUT_ABOVE
+    return float(differences(thumbnails([before]), thumbnails([after]))) > CUT_ABOVE
 
 
 def test_without_marks_auto_is_detect() -> None:
     frames = two_scenes()
-    for scenes, want in (("auto", {3}), ("detect", {3}), ("props", set()), ("off", set())):
-        assert cuts(frames, [NONE] * 6, scenes, before=None) == want  # type: ignore[arg-type]
+    for source, want in (("auto", {3}), ("detect", {3}), ("props", set()), ("off", set())):
+        assert cuts(frames, [NONE] * 6, source, before=None) == want  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("where", [(3, 0), (2, 1)], ids=["on the later", "on the earlier"])
@@ -67,7 +70,7 @@ def test_the_frame_before_counts_like_any_other() -> None:
 
 
 def test_no_picture_is_looked_at_where_marks_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vs_vsr.streaming.scenes.thumbnail", None)
+    monkeypatch.setattr("vs_vsr.streaming.scenes.thumbnails", None)
     marks: list[Marks] = [(False, None)] * 6
     assert cuts(two_scenes(), marks, "auto", before=None) == set()
     assert cuts(two_scenes(), [NONE] * 6, "props", before=None) == set()
@@ -76,11 +79,11 @@ def test_no_picture_is_looked_at_where_marks_decide(monkeypatch: pytest.MonkeyPa
 def test_a_frame_is_reduced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reduced: list[Tensor] = []
 
-    def noted(frame: Tensor) -> Tensor:
-        reduced.append(frame)
-        return thumbnail(frame)
+    def noted(frames: Sequence[Tensor]) -> Tensor:
+        reduced.extend(frames)
+        return thumbnails(frames)
 
-    monkeypatch.setattr("vs_vsr.streaming.scenes.thumbnail", noted)
+    monkeypatch.setattr("vs_vsr.streaming.scenes.thumbnails", noted)
     cuts(two_scenes(), [NONE] * 6, "detect", before=(two_scenes()[0], NONE))
     assert len(reduced) == 7
 
@@ -122,10 +125,25 @@ def test_to_black_and_between_black_bars_is_a_cut() -> None:
     assert not apart(boxed[0], boxed[0])
 
 
-def test_a_pair_is_judged_alike_wherever_it_lies() -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 16])
+@pytest.mark.parametrize("size", [SIZE, (33, 57), (1, 90)])
+def test_a_pair_is_judged_alike_wherever_it_lies(
+    monkeypatch: pytest.MonkeyPatch, at_once: int, size: tuple[int, int]
+) -> None:
     """The number itself is the same to the bit, so no threshold tells where a chunk began."""
-    frames = two_scenes()
-    alone = [difference(*(thumbnail(x) for x in pair)) for pair in pairwise(frames)]
-    again = [thumbnail(x.clone()) for x in reversed(frames)][::-1]
-    for t, value in enumerate(alone):
-        assert torch.equal(difference(again[t], again[t + 1]), value)
+    frames = [*drifting(10, *size), *drifting(10, *size, seed=9)]
+    alone = [differences(*(thumbnails([x]) for x in pair)) for pair in pairwise(frames)]
+    monkeypatch.setitem(scenes._PAIRS, "cpu", at_once)
+    for first, last in ((0, 20), (3, 20), (9, 11), (10, 14)):
+        small = thumbnails([x.clone() for x in frames[first:last]])
+        assert torch.equal(differences(small[:-1], small[1:]), torch.cat(alone[first : last - 1]))
+
+
+def test_on_a_gpu_few_operations_judge_a_whole_chunk() -> None:
+    frames = list(torch.empty(46, 1, 3, 180, 320, device="meta"))
+    with counted() as found:
+        small = thumbnails(frames)
+        differences(small[:-1], small[1:])
+    # One for each frame, and these.
+    assert found.total <= len(frames) + 45
+    assert not found.breaks

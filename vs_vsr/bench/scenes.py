@@ -30,7 +30,7 @@ from torch import Tensor
 
 from vs_vsr.bench.machine import machine
 from vs_vsr.bench.metrics import Array
-from vs_vsr.streaming.scenes import CUT_ABOVE, cuts, difference, thumbnail
+from vs_vsr.streaming.scenes import CUT_ABOVE, cuts, differences, thumbnails
 
 __all__ = ["Pair", "Source", "main", "pairs", "sources"]
 
@@ -162,7 +162,7 @@ def _table(rows: Sequence[_Kind], threshold: float) -> list[dict[str, Any]]:
 
 
 def _correlation(before: Tensor, after: Tensor) -> Tensor:
-    return difference(thumbnail(before), thumbnail(after))
+    return differences(thumbnails([before]), thumbnails([after]))[0]
 
 
 def _difference_of_luma(before: Tensor, after: Tensor) -> Tensor:

@@ -4,13 +4,82 @@ A frame has three planes R, G, B of uint8, uint16 (9 to 16 bits), float16 or flo
 own row stride. Integers and floats are turned into each other as VapourSynth's resize does it for
 full-range RGB without dither, to the bit: an integer is multiplied by the float32 nearest to
 1/maximum, and a float times the maximum is rounded to the nearest integer, halves to the even one.
+
+`unpack` and `pack` use a kernel where it is on and takes the tensors, else their plain form.
 """
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-__all__ = ["pack_plain", "unpack_plain"]
+from vs_vsr.kernels.launch import FEATURES, MOST_ROWS, launch
+from vs_vsr.kernels.selection import enabled
+
+__all__ = ["pack", "pack_plain", "unpack", "unpack_plain"]
+
+# Values that one thread reads or writes at once.
+_RUN = 8
+
+
+def unpack(planes: Sequence[Tensor], out: Tensor, maximum: int | None) -> None:
+    """Read three planes into one picture, as `unpack_plain` does.
+
+    By the kernel it is one launch on torch's current stream, and nothing is waited for.
+    """
+    if not enabled("unpack", out.device) or not _rows_alike(planes):
+        unpack_plain(planes, out, maximum)
+        return
+    height, width = planes[0].shape
+    rows = (planes[0].stride(0), *out.stride()[1:])
+    launch(
+        "unpack",
+        {"PLANE": planes[0].dtype},
+        (-(-width // _RUN), height, 3),
+        (*planes, out),
+        (height, width, *rows, maximum or 1, _in_runs(*planes, *out[0])),
+    )
+
+
+def pack(
+    picture: Sequence[Tensor],
+    planes: Sequence[Tensor],
+    maximum: int | None,
+    not_finite: Tensor | None = None,
+) -> None:
+    """Write a picture to three planes, as `pack_plain` does.
+
+    By the kernel it is one launch on torch's current stream, and nothing is waited for.
+    """
+    alike = _rows_alike(planes) and len({x.stride() for x in picture}) == 1
+    if not enabled("pack", planes[0].device) or not alike or picture[0].dtype not in FEATURES:
+        pack_plain(picture, planes, maximum, not_finite)
+        return
+    height, width = planes[0].shape
+    rows = (*picture[0].stride(), planes[0].stride(0))
+    launch(
+        "pack",
+        {"VALUE": picture[0].dtype, "PLANE": planes[0].dtype},
+        (-(-width // _RUN), height, 3),
+        (*picture, *planes, not_finite),
+        (height, width, *rows, maximum or 1, maximum is not None, _in_runs(*picture, *planes)),
+    )
+
+
+def _rows_alike(planes: Sequence[Tensor]) -> bool:
+    """Whether planes have one row stride, and no gap between neighbours in a row."""
+    strides = {plane.stride() for plane in planes}
+    return len(strides) == 1 and strides.pop()[1] == 1 and len(planes[0]) <= MOST_ROWS
+
+
+def _in_runs(*planes: Tensor) -> bool:
+    """Whether in every row of these planes runs of 8 values can be read or written at once."""
+
+    def is_so(plane: Tensor) -> bool:
+        size = plane.itemsize
+        starts = (plane.data_ptr(), plane.stride(0) * size if len(plane) > 1 else 0)
+        return plane.stride(1) == 1 and not any(at % min(16, _RUN * size) for at in starts)
+
+    return all(map(is_so, planes))
 
 
 def unpack_plain(planes: Sequence[Tensor], out: Tensor, maximum: int | None) -> None:

@@ -100,6 +100,7 @@ class AnimeSR(Network):
         out = self.recurrent_cell(concat((stacked, state.picture, state.feature)))
         residual, feature = out.split((_PICTURE_CHANNELS, self.channels), dim=1)
         edged = F.pad(frame, (1, 1, 1, 1), mode="replicate")
+        edged = edged.contiguous(memory_format=torch.channels_last)
         picture = F.conv2d(edged, self.enlargement.to(frame.dtype)).add_(residual)
         return picture, CellState(picture.to(dtype), F.leaky_relu(feature, 0.1))
 
@@ -157,8 +158,10 @@ class _Cell(nn.Module):
 
 def _extended(frame: Tensor) -> Tensor:
     """A frame whose last row and column are repeated until its sides are multiples of 4."""
-    height, width = frame.shape[-2:]
-    return F.pad(frame, (0, -width % 4, 0, -height % 4), mode="replicate")
+    right, below = (-side % 4 for side in reversed(frame.shape[-2:]))
+    if not right and not below:
+        return frame
+    return F.pad(frame, (0, right, 0, below), mode="replicate")
 
 
 def _enlargement() -> Tensor:
@@ -180,8 +183,9 @@ def _enlargement() -> Tensor:
 
 def _write(picture: Tensor, planes: Planes) -> None:
     """Shuffle an unshuffled picture, (B, 48, H, W), into its planes, which may be smaller."""
-    pixels = picture.unflatten(1, (3, _SCALE, _SCALE))  # (B, 3, i, j, H, W)
-    for plane, channel in zip(planes, pixels.unbind(1), strict=True):
-        blocks = plane.unflatten(2, (-1, _SCALE)).unflatten(1, (-1, _SCALE))  # (B, h, i, w, j)
-        _, h, _, w, _ = blocks.shape
-        blocks.copy_(channel[..., :h, :w].permute(0, 3, 1, 4, 2))
+    pixels = picture.unflatten(1, (3, _SCALE, _SCALE)).transpose(0, 1)  # (3, B, i, j, H, W)
+    parts = [(planes, pixels)] if isinstance(planes, Tensor) else zip(planes, pixels, strict=True)
+    for plane, source in parts:
+        blocks = plane.unflatten(-1, (-1, _SCALE)).unflatten(-3, (-1, _SCALE))  # (..., h, i, w, j)
+        h, _, w, _ = blocks.shape[-4:]
+        blocks.copy_(source[..., :h, :w].movedim((-2, -1), (-4, -2)))

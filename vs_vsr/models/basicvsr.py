@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from vs_vsr.models.layers import InputConvBlocks, Upsampler, concat, convolve, upsampled
-from vs_vsr.models.recurrent import ForwardState, backward_flows, forward_flows, warped_or_zeros
+from vs_vsr.models.recurrent import (
+    ForwardState,
+    backward_flows,
+    features_input,
+    forward_flows,
+    warped_or_zeros,
+)
+from vs_vsr.models.sampling import Flow
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.stream import Network, Planes, Span, shots
 
@@ -56,12 +63,13 @@ class BasicVSR(Network):
         out: Sequence[Planes],
     ) -> ForwardState | None:
         """Upscale the first len(out) of `frames` into `out`; the others are lookahead."""
-        backward = self._backward_features(frames, cuts, len(out))
+        inputs = features_input(frames, self.fusion.weight.dtype)
+        backward = self._backward_features(frames, inputs, cuts, len(out))
         flows = forward_flows(self.spynet, frames[: len(out)], state, cuts)
         for i, (planes, flow) in enumerate(zip(out, flows, strict=True)):
-            state = self._forward_frame(frames[i], state, flow)
+            state = self._forward_frame(frames[i], inputs[i], state, flow)
             # Popped, as no later frame needs it and its memory can go.
-            features = torch.cat((backward.pop(), state.feature), dim=1)
+            features = concat((backward.pop(), state.feature))
             features = convolve(features, self.fusion.weight, self.fusion.bias, "leaky_relu")
             self.upsampler(features, upsampled(frames[i], self.scale), planes)
         return state
@@ -71,18 +79,23 @@ class BasicVSR(Network):
     ) -> ForwardState | None:
         """Carry the forward state over `frames` without making pictures, to the same bits."""
         flows = forward_flows(self.spynet, frames, state, cuts)
-        for frame, flow in zip(frames, flows, strict=True):
-            state = self._forward_frame(frame, state, flow)
+        inputs = features_input(frames, self.fusion.weight.dtype)
+        for frame, x, flow in zip(frames, inputs, flows, strict=True):
+            state = self._forward_frame(frame, x, state, flow)
         return state
 
     def _forward_frame(
-        self, frame: Tensor, state: ForwardState | None, flow: Tensor | None
+        self, frame: Tensor, x: Tensor, state: ForwardState | None, flow: Flow | None
     ) -> ForwardState:
         feature = None if state is None else state.feature
-        return ForwardState(frame, self._propagate(self.forward_trunk, frame, feature, flow))
+        return ForwardState(frame, self._propagate(self.forward_trunk, x, feature, flow))
 
     def _backward_features(
-        self, frames: Sequence[Tensor], cuts: Collection[int], keep: int
+        self,
+        frames: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        cuts: Collection[int],
+        keep: int,
     ) -> list[Tensor]:
         """Backward features of the first `keep` frames, the last of these frames first."""
         features = []
@@ -93,7 +106,7 @@ class BasicVSR(Network):
             feature = None
             flows = backward_flows(self.spynet, frames[shot.start : shot.stop])
             for i in reversed(shot):
-                feature = self._propagate(self.backward_trunk, frames[i], feature, flows.pop())
+                feature = self._propagate(self.backward_trunk, inputs[i], feature, flows.pop())
                 if i < keep:
                     features.append(feature)
         return features
@@ -103,12 +116,12 @@ class BasicVSR(Network):
         trunk: InputConvBlocks,
         frame: Tensor,
         feature: Tensor | None,
-        flow: Tensor | None,
+        flow: Flow | None,
     ) -> Tensor:
         """One step of a branch: this frame and the neighbour's feature, warped by `flow`.
 
         Source: arXiv:2012.02181, eq. 2.
         """
-        frame = frame.to(self.fusion.weight.dtype)
+        frame = frame.to(self.fusion.weight.dtype, memory_format=torch.channels_last)
         out: Tensor = trunk(concat((frame, warped_or_zeros(feature, flow, frame, self.channels))))
         return out

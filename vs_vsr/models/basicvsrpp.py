@@ -4,6 +4,7 @@ The paper calls these second-order grid propagation and flow-guided deformable a
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from vs_vsr.models.deformable import ModulatedDeformConv
 from vs_vsr.models.layers import Conv, InputConvBlocks, Upsampler, concat, upsampled
 from vs_vsr.models.padding import mirror_pad
 from vs_vsr.models.recurrent import flows_between
-from vs_vsr.models.sampling import flow_warp
+from vs_vsr.models.sampling import Flow, flow_warp, prepared
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.stream import Network, Planes, Span, shots
 
@@ -129,7 +130,8 @@ class BasicVSRPP(Network):
             features.append([self.feat_extract(x)])
         for name in _PASSES[:-1]:
             backward = name.startswith("backward")
-            flows = to_next if backward else to_previous
+            # In the order of the pass.
+            flows = to_next[::-1] if backward else to_previous
             propagated = list(self._propagate(name, features, flows, backward))
             order = reversed(features) if backward else iter(features)
             for frame_features, feature in zip(order, propagated, strict=True):
@@ -145,7 +147,7 @@ class BasicVSRPP(Network):
         self,
         name: str,
         features: Sequence[Sequence[Tensor]],
-        flows: Sequence[Tensor],
+        flows: Sequence[Flow],
         backward: bool,
     ) -> Iterator[Tensor]:
         """One pass: a feature for each frame, in the order of the pass.
@@ -153,26 +155,66 @@ class BasicVSRPP(Network):
         Args:
             name: Name of the pass.
             features: For each frame, its own feature and those of the passes before.
-            flows: For each pair of neighbours, the flow from a frame to the one that the pass
-                visits before it.
+            flows: From each frame but the pass's first to the one visited before it, in the order
+                of the pass.
             backward: Whether the pass goes from the last frame to the first.
         """
         order = reversed(range(len(features))) if backward else range(len(features))
         feature: Tensor | None = None
         older: Tensor | None = None
-        flow: Tensor | None = None
-        for i in order:
+        paths = _paths(flows, self.upsampler.conv_hr.weight.dtype)
+        for step, i in enumerate(order):
             frame_features = features[i]
             if feature is None:
                 aligned = torch.zeros_like(frame_features[0])
             else:
-                older_flow, flow = flow, flows[i if backward else i - 1]
                 aligned = self.deform_align[name](
-                    frame_features[0], feature, flow, older, older_flow
+                    frame_features[0], feature, older, paths[step - 1]
                 )
             trunk = self.backbone[name]
-            older, feature = feature, aligned + trunk(concat([*frame_features, aligned]))
+            older, feature = feature, trunk(concat([*frame_features, aligned])).add_(aligned)
             yield feature
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The flows from a frame to the two frames that a pass visits before it."""
+
+    to_last: Flow
+    to_older: Flow | None
+    """None at the second frame of a pass, which has only one frame before it."""
+    guide: Tensor
+    """The vectors of both, zeros for a missing one, (B, 4, H, W), in the dtype of features,
+    channels_last."""
+    offsets: Tensor
+    """The same as offsets, (B, 2, 1, 2, H, W), float32: which flow, then (y, x)."""
+
+
+def _paths(flows: Sequence[Flow], dtype: torch.dtype) -> list[_Path]:
+    """The paths along a pass from the flows between its neighbours, in the order of the pass.
+
+    Args:
+        flows: From each frame but the first to the one that the pass visits before it.
+        dtype: That of the features.
+    """
+    if not flows:
+        return []
+    b = len(flows[0].vectors)
+    to_last = torch.cat([flow.vectors for flow in flows])
+    # To the frame two before, by way of the one before. On a CPU one by one, which takes less
+    # memory. The networks were trained with zeros for the missing one, and half of the groups reads
+    # there.
+    onward, size = to_last[b:], b if to_last.device.type == "cpu" else len(to_last)
+    to_older = [torch.zeros_like(to_last[:b])]
+    if len(onward):
+        parts = zip(to_last[:-b].split(size), onward.split(size), strict=True)
+        to_older += [flow + flow_warp(last, flow) for last, flow in parts]
+    both = torch.cat((to_last, torch.cat(to_older)), dim=1)
+    older = prepared(both[b:, 2:], len(flows) - 1, dtype) if len(onward) else []
+    guides = both.to(dtype, memory_format=torch.channels_last).split(b)
+    # Flows are (x, y), offsets (y, x).
+    offsets = both.unflatten(1, (2, 1, 2)).flip(3).split(b)
+    return list(map(_Path, flows, [None, *older], guides, offsets))
 
 
 class _SecondOrderAlignment(ModulatedDeformConv):
@@ -190,34 +232,26 @@ class _SecondOrderAlignment(ModulatedDeformConv):
         self,
         current: Tensor,
         feature: Tensor,
-        flow: Tensor,
         older: Tensor | None,
-        older_flow: Tensor | None,
+        path: _Path,
     ) -> Tensor:
         """Align.
 
         Args:
             current: This frame's own feature, (B, C, H, W).
             feature: The pass's feature of the frame before.
-            flow: From this frame to that one, (B, 2, H, W), float32.
             older: The pass's feature two frames before; None at the second frame.
-            older_flow: From the frame before to the one two before.
+            path: The flows to both.
         """
-        warped = flow_warp(feature, flow)
-        if older is None or older_flow is None:
-            # The second frame of a pass has only one frame before it. The networks were trained
-            # with zeros for the other, so that half of the groups is still computed.
+        warped = flow_warp(feature, path.to_last)
+        if older is None or path.to_older is None:
             older = warped_older = torch.zeros_like(feature)
-            flow_2 = torch.zeros_like(flow)
         else:
-            # To the frame two before, by way of the one before.
-            flow_2 = flow + flow_warp(older_flow, flow)
-            warped_older = flow_warp(older, flow_2)
-        guides = (warped, current, warped_older, flow.to(current.dtype), flow_2.to(current.dtype))
-        residues, mask = self.split(self.conv_offset(concat(guides)))
-        residues = self.max_residue_magnitude * residues.tanh()
-        count = residues.shape[1] // 4
-        # One half of the groups reads the frame before, the other the one two before. Flows are
-        # (x, y), offsets (y, x).
-        flow_offsets = torch.cat([f.flip(1).repeat(1, count, 1, 1) for f in (flow, flow_2)], dim=1)
-        return self.deform(concat((feature, older)), residues + flow_offsets, mask.sigmoid())
+            warped_older = flow_warp(older, path.to_older)
+        residues, mask = self.split(
+            self.conv_offset(concat((warped, current, warped_older, path.guide)))
+        )
+        # One half of the groups reads the frame before, the other the one two before.
+        moved = residues.tanh().unflatten(1, (2, -1, 2)).mul_(self.max_residue_magnitude)
+        offsets = moved.add_(path.offsets).flatten(1, 3)
+        return self.deform(concat((feature, older)), offsets, mask.sigmoid())

@@ -10,11 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vs_vsr.kernels import deform as kernel
+
 __all__ = ["ModulatedDeformConv"]
 
 _TAPS = 9
 # Bytes of what the taps read for one strip of rows, before it is multiplied by the weights.
 _STRIP_BYTES = 32 << 20
+# Most bytes of what the taps read for the frames of one call of torchvision's operator.
+_COLUMN_BYTES = 1 << 30
 
 
 @cache
@@ -71,17 +75,37 @@ class ModulatedDeformConv(nn.Module):
         """
         # Positions stay float32: in half precision they would be off by pixels in a large frame.
         offsets, mask = offsets.float(), mask.float()
+        if kernel.can_deform(x, self.weight, self.groups):
+            return kernel.deform(x, offsets, mask, self.weight, self.bias, self.groups)
         if x.device.type == "cpu" and x.dtype != torch.float32:
             y = self._by_taps(x.float(), offsets, mask)
         else:
-            weight = self.weight.float().contiguous()
-            tensors = (x.float().contiguous(), weight, offsets.contiguous(), mask.contiguous())
-            stride = padding = dilation = (1, 1)
-            groups = (x.shape[1] // weight.shape[1], self.groups)  # of the channels, of the offsets
-            y = torch.ops.torchvision.deform_conv2d(
-                *tensors, self.bias.float(), *stride, *padding, *dilation, *groups, True
-            )
+            y = self._by_operator(x, offsets, mask)
         return y.to(x.dtype, memory_format=torch.channels_last)
+
+    def _by_operator(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
+        """The same through torchvision's operator, float32.
+
+        It takes one dtype for all, and positions need float32: so in half precision this is the one
+        place where features are float32.
+        """
+        x, weight = (
+            t.to(torch.float32, memory_format=torch.contiguous_format) for t in (x, self.weight)
+        )
+        bias = self.bias.float()
+        stride = padding = dilation = (1, 1)
+        groups = (x.shape[1] // weight.shape[1], self.groups)  # of the channels, of the offsets
+        # What all taps read of the frames of a call is in memory at once.
+        frames = max(1, _COLUMN_BYTES // (4 * _TAPS * x[0].numel()))
+        parts = [
+            torch.ops.torchvision.deform_conv2d(
+                part, weight, *at, bias, *stride, *padding, *dilation, *groups, True
+            )
+            for part, *at in zip(
+                *(t.contiguous().split(frames) for t in (x, offsets, mask)), strict=True
+            )
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _by_taps(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
         """The same, tap by tap through grid_sample, for a CPU in half precision.
@@ -121,5 +145,7 @@ class ModulatedDeformConv(nn.Module):
 
     def split(self, head: Tensor) -> tuple[Tensor, Tensor]:
         """Split the result of an offset head, (B, 27*groups, H, W): offsets and mask logits."""
-        offsets, mask = head.float().split((2 * _TAPS * self.groups, _TAPS * self.groups), dim=1)
+        # In the layout that the operator wants, which the parts of one frame have too.
+        head = head.to(torch.float32, memory_format=torch.contiguous_format)
+        offsets, mask = head.split((2 * _TAPS * self.groups, _TAPS * self.groups), dim=1)
         return offsets, mask

@@ -111,7 +111,7 @@ class EDVR(Network, EDVRFeatures):
         b, _, _, h, w = frames.shape
         out = frames.new_empty(b, 3, self.scale * h, self.scale * w)
         pyramids = [self.pyramid(self._padded(frame)) for frame in frames.unbind(1)]
-        self._picture(pyramids, frames[:, self.radius], out.unbind(1))
+        self._picture(pyramids, frames[:, self.radius], out.transpose(0, 1))
         return out
 
     def step(

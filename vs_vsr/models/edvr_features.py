@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vs_vsr.models.deformable import ModulatedDeformConv
 from vs_vsr.models.layers import Conv, ResidualBlock, upsampled
+from vs_vsr.models.sampling import position_dtype
 
 __all__ = ["EDVRFeatures", "Pyramid"]
 
@@ -20,6 +21,10 @@ __all__ = ["EDVRFeatures", "Pyramid"]
 Pyramid = tuple[Tensor, Tensor, Tensor]
 
 _LEAKY: Final = "leaky_relu"
+
+# On a GPU the frames of a window are aligned together, as many as have so many bytes of features.
+# On a CPU it is one by one, as the features of one frame fill the cache.
+_WINDOW_BYTES = 512 << 20
 
 
 class EDVRFeatures(nn.Module):
@@ -79,7 +84,7 @@ class EDVRFeatures(nn.Module):
 
         They depend on this frame alone, so a stream makes them once.
         """
-        x = frame.to(self.conv_l2_1.weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = frame.to(self.conv_l2_1.weight.dtype, memory_format=torch.channels_last)
         if self.predeblurs:
             x = self.conv_1x1(self.predeblur(x))
         elif self.hr_in:
@@ -93,7 +98,12 @@ class EDVRFeatures(nn.Module):
     def fused(self, window: Sequence[Pyramid]) -> Tensor:
         """The centre's feature, (B, C, h, w), from the features of the window's frames."""
         centre = window[len(window) // 2]
-        aligned = [self.pcd_align(neighbour, centre) for neighbour in window]
+        aligned: list[Tensor] = []
+        count = _frames_at_once(centre[0])
+        for first in range(0, len(window), count):
+            part = window[first : first + count]
+            stacked = self.pcd_align(_stacked(part), _stacked([centre] * len(part)))
+            aligned += stacked.chunk(len(part))
         # Not by the class of `fusion`: a reloaded module has new classes, and old networks live on.
         out: Tensor = self.fusion(aligned if self.tsa else torch.cat(aligned, dim=1))
         return out
@@ -172,19 +182,19 @@ class _PCDAlignment(nn.Module):
     def forward(self, neighbour: Pyramid, centre: Pyramid) -> Tensor:
         """Align the features of a frame from the smallest to the full size, which is returned."""
         offset = self._offset_feature("l3", neighbour[2], centre[2])
-        x = F.leaky_relu(self.dcn_pack["l3"](neighbour[2], offset), 0.1)
+        x = F.leaky_relu_(self.dcn_pack["l3"](neighbour[2], offset), 0.1)
         for level, of_neighbour, of_centre in (
             ("l2", neighbour[1], centre[1]),
             ("l1", neighbour[0], centre[0]),
         ):
             # A pixel of the level above is two pixels here, so its offsets double (eq. 3).
-            offset = self._offset_feature(level, of_neighbour, of_centre, upsampled(offset) * 2)
+            offset = self._offset_feature(level, of_neighbour, of_centre, upsampled(offset).mul_(2))
             aligned = self.dcn_pack[level](of_neighbour, offset)
             # Eq. 4.
             x = self.feat_conv[level](torch.cat((aligned, upsampled(x)), dim=1))
         # The cascade: the result is aligned once more, at full size.
         offset = self.cas_offset_conv2(self.cas_offset_conv1(torch.cat((x, centre[0]), dim=1)))
-        return F.leaky_relu(self.cas_dcnpack(x, offset), 0.1)
+        return F.leaky_relu_(self.cas_dcnpack(x, offset), 0.1)
 
     def _offset_feature(
         self, level: str, neighbour: Tensor, centre: Tensor, above: Tensor | None = None
@@ -242,10 +252,43 @@ class _TSAFusion(nn.Module):
 
     def _weighted(self, aligned: Sequence[Tensor]) -> list[Tensor]:
         """Each frame's features times their likeness to the centre's, by pixel (eq. 5 and 6)."""
-        # In half precision the sum over channels would lose digits.
-        centre = self.temporal_attn1(aligned[len(aligned) // 2]).float()
-        likeness = [(self.temporal_attn2(x).float() * centre).sum(1, keepdim=True) for x in aligned]
-        return [x * a.sigmoid().to(x.dtype) for x, a in zip(aligned, likeness, strict=True)]
+        centre = self.temporal_attn1(aligned[len(aligned) // 2])
+        count = _frames_at_once(centre)
+        weighted: list[Tensor] = []
+        for first in range(0, len(aligned), count):
+            part = aligned[first : first + count]
+            x = torch.cat(list(part)) if len(part) > 1 else part[0]
+            attention = _likeness(self.temporal_attn2(x), centre).sigmoid().to(x.dtype)
+            weighted += (x * attention).chunk(len(part))
+        return weighted
+
+
+def _likeness(x: Tensor, centre: Tensor) -> Tensor:
+    """Sum over channels of the products, (N*B, 1, H, W), of `x`, (N*B, C, H, W), with `centre`."""
+    # In half precision the sum would lose digits. The products lose no more than their factors have
+    # lost, so a GPU keeps them in half precision: features in float32 are twice the memory.
+    if x.device.type == "cpu":
+        x, centre = x.float(), centre.float()
+    products: Tensor = x.unflatten(0, (-1, len(centre))) * centre
+    return products.flatten(0, 1).sum(1, keepdim=True, dtype=position_dtype(x.dtype))
+
+
+def _frames_at_once(x: Tensor) -> int:
+    """How many frames of a window are computed together, whose features are like `x`.
+
+    By their size alone, so that bits depend on nothing else.
+    """
+    if x.device.type == "cpu":
+        return 1
+    return max(1, _WINDOW_BYTES // (x.numel() * x.element_size()))
+
+
+def _stacked(pyramids: Sequence[Pyramid]) -> Pyramid:
+    """Pyramids of features (B, C, h, w) as one of (N*B, C, h, w), the first of them first."""
+    if len(pyramids) == 1:
+        return pyramids[0]
+    l1, l2, l3 = (torch.cat(level) for level in zip(*pyramids, strict=True))
+    return l1, l2, l3
 
 
 def _pooled(x: Tensor) -> Tensor:

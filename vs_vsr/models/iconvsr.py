@@ -12,7 +12,13 @@ from vs_vsr.errors import ArgumentError
 from vs_vsr.models.edvr_features import EDVRFeatures, Pyramid
 from vs_vsr.models.layers import Conv, InputConvBlocks, Upsampler, concat, upsampled
 from vs_vsr.models.padding import mirror_pad
-from vs_vsr.models.recurrent import ForwardState, backward_flows, forward_flows, warped_or_zeros
+from vs_vsr.models.recurrent import (
+    ForwardState,
+    backward_flows,
+    features_input,
+    forward_flows,
+    warped_or_zeros,
+)
 from vs_vsr.models.spynet import SPyNet
 from vs_vsr.models.stream import Network, Planes, Span, reflected, shots
 
@@ -81,8 +87,9 @@ class IconVSR(Network):
     ) -> ForwardState | None:
         """As `Stream.step`. Only the refills of keyframes look at frames that are not active."""
         frames = [mirror_pad(frame, multiple=4) for frame in frames]
-        refills = self._refills(frames, span)
-        backward = self._backward_features(frames, span, refills)
+        inputs = features_input(frames, self.backward_fusion.weight.dtype)
+        refills = self._refills(inputs, span)
+        backward = self._backward_features(frames, inputs, span, refills)
         positions = range(span.active.start, span.output.stop)
         cuts = {cut - positions.start for cut in span.cuts}
         flows = forward_flows(self.spynet, frames[positions.start : positions.stop], state, cuts)
@@ -95,7 +102,7 @@ class IconVSR(Network):
                 self.forward_fusion,
             )
             # Popped, as no later frame needs it and its memory can go.
-            feature = self._trunk(self.forward_trunk, frames[i], backward.pop(i), feature)
+            feature = self._trunk(self.forward_trunk, inputs[i], backward.pop(i), feature)
             state = ForwardState(frames[i], feature)
             if out is not None and i in span.output:
                 base = upsampled(frames[i], self.scale)
@@ -128,7 +135,11 @@ class IconVSR(Network):
         return [i for i in active if (span.first + i) % self.keyframe_stride == 0 or i in ends]
 
     def _backward_features(
-        self, frames: Sequence[Tensor], span: Span, refills: Mapping[int, Tensor]
+        self,
+        frames: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        span: Span,
+        refills: Mapping[int, Tensor],
     ) -> dict[int, Tensor]:
         """Backward features of the active frames up to the last output frame, by position."""
         features = {}
@@ -139,10 +150,10 @@ class IconVSR(Network):
             feature = None
             flows = backward_flows(self.spynet, frames[shot.start : shot.stop])
             for i in reversed(shot):
-                like = frames[i].to(self.backward_fusion.weight.dtype)
+                like = inputs[i].to(self.backward_fusion.weight.dtype)
                 warped = warped_or_zeros(feature, flows.pop(), like, self.channels)
                 warped = self._refilled(warped, refills.get(i), self.backward_fusion)
-                feature = self._trunk(self.backward_trunk, frames[i], warped)
+                feature = self._trunk(self.backward_trunk, inputs[i], warped)
                 if i < span.output.stop:
                     features[i] = feature
         return features
@@ -151,11 +162,12 @@ class IconVSR(Network):
         """The neighbour's feature, fused with the refill if the frame is a keyframe."""
         if refill is None:
             return feature
-        out: Tensor = fusion(torch.cat((feature, refill), dim=1))
+        out: Tensor = fusion(concat((feature, refill)))
         return out
 
     def _trunk(self, trunk: InputConvBlocks, frame: Tensor, *features: Tensor) -> Tensor:
-        out: Tensor = trunk(concat((frame.to(features[0].dtype), *features)))
+        frame = frame.to(features[0].dtype, memory_format=torch.channels_last)
+        out: Tensor = trunk(concat((frame, *features)))
         return out
 
 

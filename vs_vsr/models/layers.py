@@ -91,7 +91,8 @@ def _convolve_add(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None)
             total, x, weight, bias, [1, 1], [1, 1], [1, 1], 1, "add", 1.0, None, [], None
         )
         return added
-    return total + F.conv2d(x, weight, bias, padding=1)
+    y = F.conv2d(x, weight, bias, padding=1)
+    return y.add_(total)
 
 
 class Conv(nn.Conv2d):
@@ -117,7 +118,10 @@ class Conv(nn.Conv2d):
 
 
 def concat(features: Sequence[Tensor]) -> Tensor:
-    """Features of one size, each (B, C, H, W), joined along the channels: (B, sum of C, H, W)."""
+    """Features of one size, each (B, C, H, W), joined along the channels: (B, sum of C, H, W).
+
+    If all are channels_last, that is one operation; otherwise two.
+    """
     return torch.cat(list(features), dim=1).contiguous(memory_format=torch.channels_last)
 
 
@@ -163,7 +167,7 @@ class InputConvBlocks(nn.Module):
 
 
 class _ShuffleConv(nn.Conv2d):
-    """A 3x3 convolution, leaky ReLU and a pixel shuffle by 2, without padding above and below.
+    """A 3x3 convolution, leaky ReLU and a pixel shuffle by 2.
 
     In files, the output channels are in the order (c, i, j) of torch's shuffle. Here the order is
     (i, j, c): in channels_last the shuffle then moves whole rows of (j, c). The weights are put in
@@ -172,11 +176,14 @@ class _ShuffleConv(nn.Conv2d):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         """Make a convolution to `channels` features; each output pixel gets a quarter of them."""
-        super().__init__(in_channels, channels, 3, padding=(0, 1))
+        super().__init__(in_channels, channels, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn (B, in_channels, H, W) into (B, channels/4, 2*(H-2), 2*W)."""
-        y = convolve(x, self.weight, self.bias, "leaky_relu", padding=(0, 1))
+    def forward(self, x: Tensor, rim: int = 0) -> Tensor:
+        """Turn (B, in_channels, H, W) into (B, channels/4, 2*(H-2+2*rim), 2*W).
+
+        `rim` is how many rows of zeros lie above and below: 0, or 1 for a whole picture.
+        """
+        y = convolve(x, self.weight, self.bias, "leaky_relu", padding=(rim, 1))
         b, c4, h, w = y.shape
         rows = y.permute(0, 2, 3, 1).reshape(b, h, w, 2, c4 // 2)  # (B, H, W, i, j*c)
         return rows.transpose(2, 3).reshape(b, 2 * h, 2 * w, c4 // 4).permute(0, 3, 1, 2)
@@ -231,22 +238,36 @@ class Upsampler(nn.Module):
         row_bytes = 16 * width * 64 * features.element_size() * features.shape[0]
         # A strip reads four rows beside those it makes, so it should make at least as many.
         rows = max(4, min(height, budget // row_bytes))
+        if rows >= height:
+            x = self.upconv2(self.upconv1(features, 1), 1)
+            x = convolve(x, self.conv_hr.weight, self.conv_hr.bias, "leaky_relu")
+            x = convolve(x, self.conv_last.weight, self.conv_last.bias)
+            _write_sum(base, x, out, 0)
+            return
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             x = _rows(features, top - 2, bottom + 2)
             # Each convolution takes one row off at the top and at the bottom.
-            x = self.upconv1(x)
+            x = self.upconv1(x, 0)
             _blank_outside(x, 2 * top - 2, 2 * height)
-            x = self.upconv2(x)
+            x = self.upconv2(x, 0)
             _blank_outside(x, 4 * top - 2, 4 * height)
             x = convolve(x, self.conv_hr.weight, self.conv_hr.bias, "leaky_relu", padding=(0, 1))
             _blank_outside(x, 4 * top - 1, 4 * height)
             x = convolve(x, self.conv_last.weight, self.conv_last.bias, padding=(0, 1))
-            strip = slice(4 * top, min(4 * bottom, out[0].shape[-2]))
-            for channel, plane in enumerate(out):
-                target = plane[:, strip]
-                _, h, w = target.shape
-                torch.add(base[:, channel, strip, :w], x[:, channel, :h, :w], out=target)
+            _write_sum(base, x, out, 4 * top)
+
+
+def _write_sum(base: Tensor, x: Tensor, out: Planes, top: int) -> None:
+    """Write base + x to `out`; row 0 of `x` is row `top` of the picture."""
+    height, width = out[0].shape[-2:]
+    strip = slice(top, min(top + x.shape[-2], height))
+    base, x = base[..., strip, :width], x[..., : strip.stop - top, :width]
+    if isinstance(out, Tensor):
+        torch.add(base, x, out=out[..., strip, :].transpose(0, 1))
+        return
+    for channel, plane in enumerate(out):
+        torch.add(base[:, channel], x[:, channel], out=plane[:, strip])
 
 
 def _rows(x: Tensor, first: int, last: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Frames of any size, brought to a size that a network takes."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -24,13 +26,17 @@ def mirror_pad(x: Tensor, *, multiple: int, least: int = 1, repeat_edge: bool = 
         size = x.shape[dim]
         wanted = -(-max(size, least) // multiple) * multiple
         if wanted != size:
-            x = x.index_select(dim, _mirrored(size, wanted, repeat_edge).to(x.device))
+            x = x.index_select(dim, _mirrored(size, wanted, repeat_edge, x.device))
     return x
 
 
-def _mirrored(size: int, wanted: int, repeat_edge: bool) -> Tensor:
-    """The first `wanted` of the indices 0, 1, ... that run back and forth over `size`."""
+@lru_cache(64)
+def _mirrored(size: int, wanted: int, repeat_edge: bool, device: torch.device) -> Tensor:
+    """The first `wanted` of the indices 0, 1, ... that run back and forth over `size`.
+
+    They are kept, as copying them to a GPU would make the program wait.
+    """
     forth = torch.arange(size)
     back = forth.flip(0) if repeat_edge else forth[1:-1].flip(0)
     period = torch.cat((forth, back))
-    return period.repeat(-(-wanted // len(period)))[:wanted]
+    return period.repeat(-(-wanted // len(period)))[:wanted].to(device)

@@ -125,7 +125,7 @@ class RealBasicVSR(Network):
         while passes < _MOST_PASSES and (not passes or change >= threshold):
             total = 0.0
             for i, frame in enumerate(cleaned):
-                residual = self._residual(frame)
+                residual = self._residual(frame).float()
                 total += float(residual.abs().mean())
                 cleaned[i] = frame + residual
             passes, change = passes + 1, 255 * total / len(cleaned)
@@ -137,7 +137,7 @@ class RealBasicVSR(Network):
         return frame
 
     def _residual(self, frame: Tensor) -> Tensor:
-        """What one cleaning pass adds to a frame, float32."""
+        """What one cleaning pass adds to a frame, in the dtype of the weights."""
         dtype = self.basicvsr.fusion.weight.dtype
         y: Tensor = self.image_cleaning(frame.to(dtype, memory_format=torch.channels_last))
-        return y.float()
+        return y

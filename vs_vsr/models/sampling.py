@@ -1,12 +1,21 @@
 """Reading frames and features at displaced positions."""
 
-from typing import Literal
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["flow_warp", "nearest4_warp", "position_dtype"]
+from vs_vsr.kernels import warps
+
+__all__ = ["Flow", "flow_warp", "nearest4_warp", "position_dtype", "prepared"]
+
+# Flows are prepared together up to this many pixels, at most 128 bytes each while they are.
+_GROUP_PIXELS = 1 << 22
+# Sizes whose constants are kept; a network has seven: six levels of flow, and its features.
+_SIZES = 64
 
 
 def position_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -17,7 +26,53 @@ def position_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def flow_warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
+@dataclass(frozen=True)
+class Flow:
+    """A flow between two frames, which `flow_warp` takes like its vectors alone.
+
+    A warp by it reads four pixels for each pixel. On a GPU, where many small operations cost more
+    than what they compute, which pixels these are is found for all flows of a chunk at once.
+    """
+
+    vectors: Tensor
+    """The displacement in pixels, (B, 2, H, W), as `flow_warp` takes it."""
+    corners: tuple[Tensor, Tensor] | None = None
+    """The rows of the table (B*H*W, C) that a warp adds up, (B*H*W*4,), int32, and their weights,
+    in the dtype of the features; None where each warp finds them by itself."""
+
+
+def prepared(flows: Tensor, frames: int, dtype: torch.dtype) -> list[Flow]:
+    """Flows for features of `dtype`, made ready for `flow_warp` where that saves time.
+
+    Args:
+        flows: Of `frames` pairs of frames, (frames*B, 2, H, W).
+        frames: How many flows these are.
+        dtype: The dtype of the features that will be warped.
+
+    Returns:
+        A flow of B vectors for each pair.
+    """
+    b = len(flows) // frames
+    if flows.device.type == "cpu" or warps.is_on(flows.device):
+        # A CPU starts operations at no cost, and what they made for a chunk would leave the cache.
+        # The kernel finds its pixels by itself.
+        return [Flow(vectors) for vectors in flows.split(b)]
+    return _made_ready(flows, b, dtype)
+
+
+def _made_ready(flows: Tensor, b: int, dtype: torch.dtype) -> list[Flow]:
+    ready: list[Flow] = []
+    height, width = flows.shape[-2:]
+    # Groups depend on the number and the size of the frames alone.
+    for group in flows.split(b * max(1, _GROUP_PIXELS // (b * height * width))):
+        index, weights = (t.split(4 * b * height * width) for t in _corners(group, b, dtype))
+        ready += map(Flow, group.split(b), zip(index, weights, strict=True))
+    return ready
+
+
+def flow_warp(
+    x: Tensor, flow: Tensor | Flow, *, padding: Literal["zeros", "border"] = "zeros"
+) -> Tensor:
     """Read `x` where `flow` points, bilinearly: out[y, x] = x[y + dy, x + dx].
 
     Args:
@@ -26,64 +81,127 @@ def flow_warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = 
         padding: What a position outside `x` reads: "zeros" or "border".
 
     Returns:
-        (B, C, H, W), with the dtype and device of `x`, channels_last.
+        (B, C, H, W), with the dtype and device of `x`; channels_last on a CPU, and where `flow` is
+        a `Flow`.
 
     Source: BasicVSR, arXiv:2012.02181, W in eq. 2; as grid_sample with align_corners=True.
     """
-    height, width = x.shape[-2:]
-    flow = flow.to(position_dtype(flow.dtype))
-    column = flow[:, 0] + torch.arange(width, device=x.device, dtype=flow.dtype)
-    row = flow[:, 1] + torch.arange(height, device=x.device, dtype=flow.dtype)[:, None]
-    warp = _warp_rows if x.device.type == "cpu" else _warp_grid
-    return warp(x, row, column, border=padding == "border")
+    border = padding == "border"
+    vectors, corners = (flow.vectors, flow.corners) if isinstance(flow, Flow) else (flow, None)
+    vectors = vectors.to(position_dtype(vectors.dtype))
+    if warps.can_warp(x, vectors):
+        return warps.warp(x, vectors, padding=padding)
+    if corners is None or border:
+        if x.device.type != "cpu":
+            return _warp_grid(x, vectors, border=border)
+        corners = _corners(vectors, len(vectors), x.dtype, border=border)
+    return _warp_rows(x, *corners)
 
 
-def _warp_grid(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tensor:
+def _warp_grid(x: Tensor, flow: Tensor, *, border: bool) -> Tensor:
     """Warp by grid_sample, which takes values and positions of one dtype only."""
-    height, width = x.shape[-2:]
-    # A side of one pixel has no length to divide by.
-    grid = torch.stack(
-        (2 * column / max(width - 1, 1) - 1, 2 * row / max(height - 1, 1) - 1), dim=-1
-    )
+    # What is read is float32 already (frames, flows): then this is all of two operations.
+    zero, step = _grid(*x.shape[-2:], flow.dtype, flow.device)
+    grid = torch.addcmul(zero, flow, step).permute(0, 2, 3, 1)
     padding = "border" if border else "zeros"
     y = F.grid_sample(x.to(grid.dtype), grid, padding_mode=padding, align_corners=True)
-    return y.to(x.dtype, memory_format=torch.channels_last)
+    return y.to(x.dtype)
 
 
-def _warp_rows(x: Tensor, row: Tensor, column: Tensor, *, border: bool) -> Tensor:
-    """Warp on a CPU: each output pixel is a weighted sum of four pixels of a table (B*H*W, C).
+def _warp_rows(x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """Warp: each output pixel is a weighted sum of four pixels of a table (B*H*W, C).
 
-    embedding_bag computes exactly that, and it reads and writes channels_last: 2.9 ms in all, where
-    grid_sample with its changes of layout took 16 ms (64 channels of bfloat16, 320x180).
+    embedding_bag computes exactly that, and it reads and writes channels_last. On a CPU it took
+    2.9 ms in all, where grid_sample with its changes of layout took 16 ms (64 channels of bfloat16,
+    320x180). On a GPU it is one operation on half precision, and it adds up in float32.
     """
     b, c, height, width = x.shape
-    if border:
-        row = row.clamp(0, height - 1)
-        column = column.clamp(0, width - 1)
-    # Clamped, as a wild flow must not overflow the index: two pixels outside already reads zeros.
-    row0 = row.clamp(-2, height + 1).floor()
-    column0 = column.clamp(-2, width + 1).floor()
-    down, right = (row - row0).clamp(0, 1), (column - column0).clamp(0, 1)
-    rows = torch.stack((row0, row0 + 1), dim=-1)  # (B, H, W, 2)
-    columns = torch.stack((column0, column0 + 1), dim=-1)
-    row_weights = torch.stack((1 - down, down), dim=-1)
-    column_weights = torch.stack((1 - right, right), dim=-1)
-    # Pixels outside get no weight; after that their index only has to be valid.
-    row_weights *= (rows >= 0) & (rows < height)
-    column_weights *= (columns >= 0) & (columns < width)
-    rows = rows.clamp_(0, height - 1).int()
-    columns = columns.clamp_(0, width - 1).int()
-    if b > 1:
-        rows += height * torch.arange(b, dtype=torch.int32)[:, None, None, None]
-    index = rows[..., :, None] * width + columns[..., None, :]  # (B, H, W, 2, 2)
-    weights = row_weights[..., :, None] * column_weights[..., None, :]
-    y = F.embedding_bag(
-        index.view(-1, 4),
-        x.permute(0, 2, 3, 1).reshape(-1, c),
-        per_sample_weights=weights.view(-1, 4).to(x.dtype),
-        mode="sum",
-    )
+    table = x.permute(0, 2, 3, 1).reshape(-1, c)
+    starts = _starts(b * height * width, x.device)
+    y = torch.embedding_bag(table, index, starts, per_sample_weights=weights)[0]
     return y.view(b, height, width, c).permute(0, 3, 1, 2)
+
+
+def _corners(
+    flow: Tensor, frames: int, dtype: torch.dtype, *, border: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The pixels that warps read and their weights, as in `Flow`.
+
+    Args:
+        flow: (N, 2, H, W); flow n is for frame n % `frames` of its table.
+        frames: Frames in a table.
+        dtype: That of the weights.
+        border: Whether positions outside are moved to the border; otherwise they get no weight.
+    """
+    height, width = flow.shape[-2:]
+    pixels = _pixels(height, width, flow.dtype, flow.device)
+    # Clamped, as a wild flow must not overflow the index: two pixels outside already reads zeros.
+    at = (flow + pixels.at).clamp(*(pixels.border if border else pixels.outside))
+    first = at.floor()
+    share = at - first
+    # To integers before they are clamped: then a position that is not a number reads some pixel.
+    first = first.int()
+    corners = torch.stack((first, first + 1), dim=-1)  # (N, 2, H, W, 2)
+    shares = torch.stack((1 - share, share), dim=-1)
+    inside = corners.clamp(*pixels.range)
+    # Pixels outside get no weight; after that their index only has to be valid.
+    shares *= corners == inside
+    columns, rows = inside.unbind(1)
+    index = torch.add(columns[..., None, :], rows[..., :, None], alpha=width)  # (N, H, W, 2, 2)
+    if frames > 1:
+        frame = torch.arange(len(flow), dtype=torch.int32, device=flow.device) % frames
+        index += height * width * frame[:, None, None, None, None]
+    weights = shares[:, 0, ..., None, :] * shares[:, 1, ..., :, None]
+    return index.flatten(), weights.flatten().to(dtype)
+
+
+# The constants of a size, made once: on a GPU each costs a launch, and numbers of the host a wait,
+# which no CUDA graph can hold. A graph reads them where they lie, so it must not outlive them: not
+# be used after more than `_SIZES` other sizes.
+
+
+class _Pixels(NamedTuple):
+    """Where the pixels of a frame are: column first, then row."""
+
+    at: Tensor
+    """(1, 2, H, W), floating point."""
+    border: tuple[Tensor, Tensor]
+    """The first and the last column and row, each (2, 1, 1), floating point."""
+    outside: tuple[Tensor, Tensor]
+    """Those two pixels outside, likewise."""
+    range: tuple[Tensor, Tensor]
+    """The first and the last, each (2, 1, 1, 1), int32."""
+
+
+@lru_cache(_SIZES)
+def _pixels(height: int, width: int, dtype: torch.dtype, device: torch.device) -> _Pixels:
+    column = torch.arange(width, dtype=dtype, device=device).expand(height, width)
+    row = torch.arange(height, dtype=dtype, device=device)[:, None].expand(height, width)
+    last = torch.tensor((width - 1, height - 1), dtype=dtype, device=device).view(2, 1, 1)
+    first = torch.zeros_like(last)
+    return _Pixels(
+        torch.stack((column, row))[None],
+        (first, last),
+        (first - 2, last + 2),
+        (first.int()[..., None], last.int()[..., None]),
+    )
+
+
+@lru_cache(_SIZES)
+def _grid(
+    height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Positions of grid_sample, from -1 to 1: of each pixel, (1, 2, H, W), and what a pixel is."""
+    pixels = _pixels(height, width, dtype, device)
+    # A side of one pixel has no length to divide by.
+    step = 2 / pixels.border[1].clamp(min=1)
+    return pixels.at * step - 1, step
+
+
+@lru_cache(_SIZES)
+def _starts(pixels: int, device: torch.device) -> Tensor:
+    """Where the four rows of each pixel begin in an index."""
+    return torch.arange(0, 4 * pixels, 4, dtype=torch.int32, device=device)
 
 
 def nearest4_warp(x: Tensor, flow: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """SPyNet: optical flow by a spatial pyramid (arXiv:1611.00850), as the networks use it."""
 
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vs_vsr.kernels import warps
 from vs_vsr.models.layers import convolve
 from vs_vsr.models.sampling import flow_warp, position_dtype
 
@@ -14,9 +16,20 @@ __all__ = ["SPyNet"]
 _LEVELS = 6
 # Channels before and after each of the five convolutions of a level.
 _WIDTHS = (8, 32, 64, 32, 16, 2)
-# Pairs of one call are computed together up to this many pixels: small levels are faster together,
-# large ones would only push each other out of the cache.
-_GROUP_PIXELS = 1 << 18
+# Pairs of one call are computed together up to this many pixels. On a CPU small levels are faster
+# together, large ones would only push each other out of the cache. A GPU wants few, large kernels;
+# there the widest map of a group, 64 channels, takes 512 MiB in half precision.
+_GROUP_PIXELS = {"cpu": 1 << 18}
+_GROUP_PIXELS_DEFAULT = 1 << 22
+
+
+@lru_cache(64)
+def _factors(x: float, y: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What the two components of a flow are multiplied by, (1, 2, 1, 1).
+
+    Kept, as a copy of numbers to a GPU would make the program wait.
+    """
+    return torch.tensor((x, y), dtype=dtype, device=device).view(1, 2, 1, 1)
 
 
 class _Level(nn.Module):
@@ -88,8 +101,10 @@ class SPyNet(nn.Module):
         sizes = [(height >> k, width >> k) for k in range(count)]
         if not b:
             return [reference.new_zeros(0, 2, *size) for size in sizes]
-        group = max(1, _GROUP_PIXELS // (h32 * w32))
-        if self._dtype == torch.float64:
+        # By the size of the frames alone: the shapes of batches decide about the last bits.
+        pixels = _GROUP_PIXELS.get(reference.device.type, _GROUP_PIXELS_DEFAULT)
+        group = max(1, pixels // (h32 * w32))
+        if self.dtype == torch.float64:
             # In float64 a CPU unfolds the whole batch in memory, 25 KB per pixel.
             group = 1
         # Levels come the coarsest first; the last `count` of them, reversed, are the sizes wanted.
@@ -97,17 +112,20 @@ class SPyNet(nn.Module):
             self._flows(*(self._normalised(x, (h32, w32)) for x in pair))[: -count - 1 : -1]
             for pair in zip(reference.split(group), supporting.split(group), strict=True)
         ]
-        flows = [torch.cat(level) for level in zip(*groups, strict=True)]
+        flows = groups[0]
+        if len(groups) > 1:
+            flows = [torch.cat(level) for level in zip(*groups, strict=True)]
         for k, (h, w) in enumerate(sizes):
             # Back to the frame's size, and to its pixels.
             if (h, w) != (h32 >> k, w32 >> k):
                 flow = F.interpolate(flows[k], (h, w), mode="bilinear", align_corners=False)
-                factors = flow.new_tensor((w / (w32 >> k), h / (h32 >> k)))
-                flows[k] = flow.mul_(factors.view(1, 2, 1, 1))
+                flows[k] = flow.mul_(
+                    _factors(w / (w32 >> k), h / (h32 >> k), flow.dtype, flow.device)
+                )
         return flows
 
     def _normalised(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        x = x.to(position_dtype(self._dtype))
+        x = x.to(position_dtype(self.dtype))
         if x.shape[-2:] != size:
             x = F.interpolate(x, size, mode="bilinear", align_corners=False)
         return (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
@@ -125,13 +143,18 @@ class SPyNet(nn.Module):
         flows = []
         for level, (reference, supporting) in zip(self.basic_module, pyramid[::-1], strict=True):
             if flow.shape[-2:] != reference.shape[-2:]:
-                flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
-            warped = flow_warp(supporting, flow, padding="border")
-            x = torch.cat((reference, warped, flow), dim=1).to(self._dtype)
-            flow = flow + level(x.contiguous(memory_format=torch.channels_last)).to(flow.dtype)
+                flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
+                flow = flow.mul_(2)
+            if warps.can_join(reference, flow, self.dtype):
+                x = warps.join(reference, supporting, flow, self.dtype)
+            else:
+                warped = flow_warp(supporting, flow, padding="border")
+                x = torch.cat((reference, warped, flow), dim=1)
+            flow = flow + level(x.to(self.dtype, memory_format=torch.channels_last))
             flows.append(flow)
         return flows
 
     @property
-    def _dtype(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
         return next(self.parameters()).dtype

@@ -25,8 +25,9 @@ __all__ = [
     "shots",
 ]
 
-Planes = Sequence[Tensor]
-"""Where one picture is written: its planes R, G and B, each (B, s*H, s*W), with any strides."""
+Planes = Sequence[Tensor] | Tensor
+"""Where one picture is written: its planes R, G and B, each (B, s*H, s*W), with any strides; as one
+tensor, (3, B, s*H, s*W), they may be written at once."""
 
 # A frame in [0, 255] exceeds this unless it is black; the overshoot of a resize does not.
 _MOST = 2.0
@@ -256,5 +257,5 @@ def _run(
     b, _, _, h, w = frames.shape
     count = network.frames_per_input * len(span.output)
     out = frames.new_empty(b, count, 3, network.scale * h, network.scale * w)
-    planes = [picture.unbind(1) for picture in out.unbind(1)]
+    planes = [picture.transpose(0, 1) for picture in out.unbind(1)]
     return out, network.step(frames.unbind(1), span, state, planes, **options)

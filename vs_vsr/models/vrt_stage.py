@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vs_vsr.models.deformable import ModulatedDeformConv
 from vs_vsr.models.layers import Conv, concat
-from vs_vsr.models.sampling import flow_warp
+from vs_vsr.models.sampling import Flow, flow_warp, prepared
 from vs_vsr.models.vrt_attention import BlockGroup, GatedMLP, Size
 
 __all__ = ["SelfAttentionGroup", "Stage", "channels_first", "channels_last", "reshape"]
@@ -110,17 +110,20 @@ class Stage(nn.Module):
     def _warped(self, x: Tensor, to_next: list[Tensor], to_previous: list[Tensor]) -> Tensor:
         """Each frame of (B, T, H, W, C) joined with its warped neighbours."""
         frames = [channels_first(frame) for frame in x.unbind(1)]
+        next_flows, previous_flows = (
+            [_prepared(flow, x.dtype) for flow in flows] for flows in (to_next, to_previous)
+        )
         out = torch.empty_like(x)
         last = len(frames) - 1
         for i, frame in enumerate(frames):
             sides = []
-            for flows, step, available in ((to_next, 1, last - i), (to_previous, -1, i)):
+            for flows, step, available in ((next_flows, 1, last - i), (previous_flows, -1, i)):
                 reach = min(len(flows), available)
                 neighbours = [frames[i + step * d] for d in range(1, reach + 1)]
                 # Either way, a flow is stored at the earlier of its two frames: the one from i to
                 # i + d at i, the one from i to i - d at i - d.
                 to_neighbours = [
-                    flow[:, min(i, i + step * d)] for d, flow in enumerate(flows[:reach], 1)
+                    flow[min(i, i + step * d)] for d, flow in enumerate(flows[:reach], 1)
                 ]
                 sides.append(self.pa_deform(frame, neighbours, to_neighbours))
             joined = torch.cat([channels_last(f) for f in (frame, *sides)], dim=-1)
@@ -142,13 +145,13 @@ class _Alignment(ModulatedDeformConv):
             layers += [nn.Identity(), Conv(width, width, 3, "leaky_relu")]
         self.conv_offset = nn.Sequential(*layers, nn.Identity(), Conv(width, 27 * groups))
 
-    def forward(self, frame: Tensor, neighbours: list[Tensor], flows: list[Tensor]) -> Tensor:
+    def forward(self, frame: Tensor, neighbours: list[Tensor], flows: list[Flow]) -> Tensor:
         """Align.
 
         Args:
             frame: The features of the frame itself, (B, C, H, W).
             neighbours: Those of at most `reach` neighbours, the nearest first.
-            flows: The flow to each of them, (B, 2, H, W), float32.
+            flows: The flow to each of them.
 
         Returns:
             (B, C, H, W); zeros if there are no neighbours.
@@ -160,15 +163,21 @@ class _Alignment(ModulatedDeformConv):
         missing = self.reach - len(neighbours)
         blank = [torch.zeros_like(frame)] * missing
         warped = [flow_warp(x, flow) for x, flow in zip(neighbours, flows, strict=True)]
-        flows = flows + [frame.new_zeros(b, 2, height, width, dtype=torch.float32)] * missing
-        guides = [*warped, *blank, frame, *(flow.to(frame.dtype) for flow in flows)]
+        vectors = [flow.vectors for flow in flows]
+        vectors += [frame.new_zeros(b, 2, height, width, dtype=torch.float32)] * missing
+        guides = [*warped, *blank, frame, *(flow.to(frame.dtype) for flow in vectors)]
         offsets, mask = self.split(self.conv_offset(concat(guides)))
         offsets = self.magnitude * offsets.tanh()
         # Each run of groups reads one neighbour, along the flow to it. Flows are (x, y), offsets
         # (y, x).
-        flow_offsets = torch.stack([flow.flip(1) for flow in flows], dim=1)  # (B, reach, 2, H, W)
+        flow_offsets = torch.stack([flow.flip(1) for flow in vectors], dim=1)  # (B, reach, 2, H, W)
         offsets = offsets.unflatten(1, (self.reach, -1, 2)) + flow_offsets[:, :, None]
         return self.deform(concat([*neighbours, *blank]), offsets.flatten(1, 3), mask.sigmoid())
+
+
+def _prepared(flow: Tensor, dtype: torch.dtype) -> list[Flow]:
+    """The flows of a clip at one distance, (B, T, 2, H, W), one for each frame, for `dtype`."""
+    return prepared(flow.transpose(0, 1).flatten(0, 1), flow.shape[1], dtype)
 
 
 def channels_first(x: Tensor) -> Tensor:

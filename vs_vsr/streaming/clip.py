@@ -82,7 +82,7 @@ class Clip:
             count = self._frames_per_input * len(self.plan.output(chunk)) if step.render else 0
             # NaN would show what no step has written.
             pictures = frames[0].new_full((count, 3, 1, *self._size), torch.nan)
-            planes = [picture.unbind() for picture in pictures]
-            self.runner.run(step, frames, [self._marks[n] for n in numbers], planes)
+            marks = [self._marks[n] for n in numbers]
+            self.runner.run(step, frames, marks, pictures.unbind())
             if step.render:
                 return pictures[:, :, 0]

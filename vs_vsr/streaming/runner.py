@@ -107,7 +107,7 @@ class Runner:
             frames: Its frames, each (1, 3, H, W), RGB, [0, 1], float32, on the network's device.
             marks: The scene cut marks of each frame.
             out: Where a rendering step writes: for each output frame its planes R, G, B, each
-                (1, s*H, s*W); empty for other steps.
+                (1, s*H, s*W), or all in one tensor; empty for other steps.
             span: What `span` gave for this step; by default it is asked now.
 
         Returns:
@@ -161,7 +161,7 @@ class Runner:
         scale = self._stream.scale
         height, width = frames[0].shape[-2:]
         pictures = frames[0].new_empty(len(out), 3, 1, scale * height, scale * width)
-        state = self._stream.step(frames, span, state, [p.unbind() for p in pictures])
+        state = self._stream.step(frames, span, state, pictures.unbind())
         for planes, picture in zip(out, pictures, strict=True):
             for plane, part in zip(planes, picture, strict=True):
                 tile.add(part, plane, scale)

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["CUT_ABOVE", "Marks", "Scenes", "cuts", "difference", "thumbnail"]
+__all__ = ["CUT_ABOVE", "Marks", "Scenes", "cuts", "differences", "thumbnails"]
 
 Scenes = Literal["auto", "props", "detect", "off"]
 
 # `_SceneChangePrev` and `_SceneChangeNext` of a frame; None where the frame does not have it.
 Marks = tuple[bool | None, bool | None]
 
-# Two frames whose `difference` is above this are of two scenes. This number and those below are
+# Two frames whose `differences` are above this are of two scenes. This number and those below are
 # measured: docs/measurements.md.
 CUT_ABOVE = 0.4
 # Cells of a thumbnail along the frame's longer side, and of the square whose mean is subtracted.
@@ -25,21 +25,27 @@ _BLACK = 0.01
 _NOISE = 0.01**2
 
 
-def thumbnail(frame: Tensor) -> Tensor:
+# Pairs that are compared in one operation. How a GPU computes depends on the shapes, so these are
+# always the same: the last pairs are filled up. A CPU gains nothing by it.
+_PAIRS = {"cpu": 1}
+_PAIRS_DEFAULT = 16
+
+
+def thumbnails(frames: Sequence[Tensor]) -> Tensor:
     """What tells a frame's scene: how much lighter or darker parts are than their surroundings.
 
     Each of a few hundred cells is an average, so noise counts little. The difference from the
     surroundings changes little in a flash or a fade. Black cells are 0, and count in no mean.
 
     Args:
-        frame: (1, 3, H, W), RGB, [0, 1].
+        frames: Each (1, 3, H, W), RGB, [0, 1].
 
     Returns:
-        (h, w) of luma, 32 along the longer side.
+        For each frame (h, w) of luma, 32 along the longer side: (N, h, w).
     """
-    longer = max(frame.shape[-2:])
-    height, width = (max(1, round(_CELLS * side / longer)) for side in frame.shape[-2:])
-    small = F.adaptive_avg_pool2d(frame, (height, width))
+    sides = frames[0].shape[-2:]
+    height, width = (max(1, round(_CELLS * side / max(sides))) for side in sides)
+    small = torch.cat([F.adaptive_avg_pool2d(frame, (height, width)) for frame in frames])
     red, green, blue = small.unbind(1)
     # Plain numbers, as copying a tensor of weights to a GPU would make the program wait.
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -47,34 +53,50 @@ def thumbnail(frame: Tensor) -> Tensor:
     light, cells = (
         F.avg_pool2d(x, _AROUND, 1, _AROUND // 2) for x in (luma * lit, lit.to(luma.dtype))
     )
-    return torch.where(lit, luma - light / cells, 0)[0]
+    return torch.where(lit, luma - light / cells, 0)
 
 
-def difference(before: Tensor, after: Tensor) -> Tensor:
-    """How different two frames are, from about 0 to over 1, without waiting for a GPU.
+def differences(before: Tensor, after: Tensor) -> Tensor:
+    """How different the frames of pairs are, from about 0 to over 1, without waiting for a GPU.
 
     It is 1 minus the correlation of their thumbnails. These are shifted against each other by up to
     a third of the frame each way, as in a fast pan, and the best shift counts.
 
     Args:
-        before: A `thumbnail`, (h, w).
-        after: A `thumbnail` of the same shape.
+        before: `thumbnails` of the first frame of each pair, (N, h, w).
+        after: Those of the second ones.
 
     Returns:
-        A tensor of one number, on the device of the frames.
+        (N,), on the device of the frames.
     """
-    height, width = before.shape
+    count = len(before)
+    height, width = before.shape[-2:]
     rows, columns = height // 3, width // 3
-    ones = torch.ones_like(before)
-    still = torch.stack((before, before.square(), ones))[:, None]
-    moving = F.pad(torch.stack((after, ones, after.square())), (columns, columns, rows, rows))
-    # Sums over what the two share at each shift, each (2 * rows + 1, 2 * columns + 1).
-    product, energy_before, energy_after = F.conv2d(moving[None], still, groups=3)[0]
-    shared = F.conv2d(moving[None, 1:2], ones[None, None])[0, 0]
+    rim = (columns, columns, rows, rows)
+    ones = torch.ones_like(before[:1, None])
+    # How many cells the two share at each shift, (2 * rows + 1, 2 * columns + 1).
+    shared = F.conv2d(F.pad(ones, rim), ones)[0]
+    at_once = _PAIRS.get(before.device.type, _PAIRS_DEFAULT)
+    missing = -count % at_once
+    if missing:
+        before, after = (torch.cat((x, x[-1:].expand(missing, -1, -1))) for x in (before, after))
+    ones = ones.expand(len(before), 1, height, width)[:, 0]
+    still = torch.stack((before, before.square(), ones), dim=1).flatten(0, 1)[:, None]
+    moving = F.pad(torch.stack((after, ones, after.square()), dim=1).flatten(0, 1), rim)
+    # Sums over what they share.
+    sums = torch.cat(
+        [
+            F.conv2d(part[None], weight, groups=len(part))[0]
+            for part, weight in zip(
+                moving.split(3 * at_once), still.split(3 * at_once), strict=True
+            )
+        ]
+    )
+    product, energy_before, energy_after = sums.unflatten(0, (-1, 3))[:count].unbind(1)
     # In numerator and denominator, so that two frames of nothing but noise are of one scene.
     noise = _NOISE * shared
     correlation = (product + noise) / ((energy_before + noise) * (energy_after + noise)).sqrt()
-    least: Tensor = 1 - correlation.max()
+    least: Tensor = 1 - correlation.amax((1, 2))
     return least
 
 
@@ -87,7 +109,7 @@ def cuts(
 ) -> set[int]:
     """Every t where a scene cut lies between frames t-1 and t.
 
-    Each pair of frames is judged by itself, in operations of the same shapes wherever it lies, so
+    Each pair of frames is judged by itself. How many others are judged with it changes no bit, so
     the answer depends on the clip and not on the chunk.
 
     Args:
@@ -120,7 +142,9 @@ def _look(frames: Sequence[Tensor], where: Sequence[int]) -> list[int]:
     """Those t of `where` at which frames t-1 and t are of two scenes."""
     if not where:
         return []
-    thumbnails = {t: thumbnail(frames[t]) for t in {i for t in where for i in (t - 1, t)}}
+    needed = sorted({i for t in where for i in (t - 1, t)})
+    small = dict(zip(needed, thumbnails([frames[t] for t in needed]), strict=True))
+    before, after = (torch.stack([small[t + d] for t in where]) for d in (-1, 0))
     # Read all at once, as each reading waits for the GPU.
-    values = torch.stack([difference(thumbnails[t - 1], thumbnails[t]) for t in where]).tolist()
+    values = differences(before, after).tolist()
     return [t for t, value in zip(where, values, strict=True) if value > CUT_ABOVE]

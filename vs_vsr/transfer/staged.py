@@ -169,7 +169,7 @@ class StagedTransfer:
     def render[T](
         self,
         frames: Sequence[Sequence[Array]],
-        work: Callable[[Sequence[Sequence[Tensor]]], T],
+        work: Callable[[Sequence[Tensor]], T],
         *,
         check: bool = False,
     ) -> tuple[T, int]:
@@ -178,8 +178,7 @@ class StagedTransfer:
         Args:
             frames: For each output frame its planes R, G, B, each (H, W), float32 or float16. They
                 are filled by `deliver`.
-            work: The step. It gets the places for its pictures: for each frame three tensors
-                (1, H, W).
+            work: The step. It gets the places for its pictures, for each frame (3, 1, H, W).
             check: Let `deliver` refuse pictures with a value that is infinite or NaN.
 
         Returns:
@@ -191,7 +190,7 @@ class StagedTransfer:
         plane = frames[0][0]
         dtype = torch.from_numpy(plane[:0]).dtype
         pictures = runtime.empty(runtime.compute, (len(frames), 3, 1, *plane.shape), dtype)
-        result = runtime.call(runtime.compute, lambda: work([p.unbind() for p in pictures]))
+        result = runtime.call(runtime.compute, lambda: work(pictures.unbind()))
         extremes = runtime.pinned((2,), dtype) if check else None
         if extremes is not None:
             # On its way before the pictures are, so that nobody has to wait for it.
