@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vs_vsr.kernels.planes import unpack_plain
+from vs_vsr.kernels.planes import unpack
 from vs_vsr.transfer.staged import Event, Runtime, Stream
 from vs_vsr.transfer.vulkan import READS, WRITES, GpuFrame, GpuFrames
 
@@ -97,7 +97,12 @@ class ResidentTransfer:
 
     def has(self, n: int) -> bool:
         """Whether frame `n` is there; any thread."""
-        return n in self._inputs
+        with self._lock:
+            if n not in self._inputs:
+                return False
+            # A step asks for it.
+            self._inputs.move_to_end(n)
+            return True
 
     def taken(self, n: int, frame: GpuFrame) -> int:
         """Read frame `n` into a tensor; any thread.
@@ -194,7 +199,7 @@ class ResidentTransfer:
         with self._frames.access([frame], stream, READS) as access:
             planes = self._tensors(frame, access.planes[0], self._in_shape)
             picture = runtime.empty(runtime.upload, (1, 3, *self._in_shape), torch.float32)
-            runtime.enqueue(runtime.upload, lambda: unpack_plain(planes, picture, None))
+            runtime.enqueue(runtime.upload, lambda: unpack(planes, picture, None))
             # Waits: when the frame is forgotten, the network may still have to read it.
             runtime.keep(picture, runtime.compute)
             with self._lock:
