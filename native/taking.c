@@ -79,7 +79,9 @@ static const VSFrame *VS_CC taking_frame(int n, int reason, void *instance, void
         small = kept(d, n, vsapi);
         if (!small) vsapi->requestFrameFilter(n, d->clip, context);
     } else if (reason == arAllFramesReady) {
-        small = take(d, n, context, core, vsapi, error);
+        /* Another request for it may have been faster. */
+        small = kept(d, n, vsapi);
+        if (!small) small = take(d, n, context, core, vsapi, error);
         if (*error) vsapi->setFilterError(error, context);
     }
     return small;
