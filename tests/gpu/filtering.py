@@ -106,7 +106,8 @@ def on_gpu(name: str, clip: Any, **options: Any) -> Any:
 def do_equal() -> Any:
     answer = {}
     for name, kind in (("BasicVSR", vs.RGBS), ("BasicVSR", vs.RGBH), ("EDVR", vs.RGBS)):
-        clip = moving(cut=CUT).resize.Point(format=kind)
+        # Values beyond [0, 1] go in, and come out of the network.
+        clip = moving(cut=CUT).std.Expr("x 3 * 1 -").resize.Point(format=kind)
         want = [pixels(f) for f in filtered(name, folder, clip, **small(name)).frames()]
         orders = list(range(LENGTH)), list(range(LENGTH))[::-1]
         for prefetch in (0, 1):
