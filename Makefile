@@ -3,6 +3,8 @@
 # make test                 the same with all tests
 # make sanitize             the tests that go through the plugin, on a build of it with AddressSanitizer
 #                           and UndefinedBehaviorSanitizer (Linux, gcc)
+# make bundle               dist/bundle: all that a machine with a GPU and without a network needs to
+#                           measure (bundle/make.py)
 #
 # Each makes its environment in .venv first: about 5 GB, most of it torch.
 
@@ -14,7 +16,7 @@ CLIP ?=
 PYTEST := OMP_NUM_THREADS=1 PATH="$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto \
     --maxprocesses 4 --dist worksteal
 
-.PHONY: demo check test lint sanitize env bench clean
+.PHONY: demo check test lint sanitize env bench bundle clean
 
 demo: env
 	PATH="$(BIN):$$PATH" $(BIN)/python examples/demo.py $(if $(CLIP),"$(CLIP)")
@@ -52,6 +54,9 @@ $(SANITIZED)/ready: $(VENV)/ready
 bench: env
 	PATH="$(BIN):$$PATH" $(BIN)/python -m vs_vsr.bench
 
+bundle: env
+	$(BIN)/python bundle/make.py
+
 env: $(VENV)/ready
 
 # A changed plugin needs a new install; changed Python files do not.
@@ -64,4 +69,4 @@ $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard native/*)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SANITIZED) build demo
+	rm -rf $(VENV) $(SANITIZED) build demo dist

@@ -106,8 +106,8 @@ def test_speed(
 @pytest.mark.parametrize("name", ["BasicVSR", "EDVR M"])
 def test_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     for key in ("BasicVSR", "EDVR M"):
-        filter_name, make, _, values, share = networks._ROWS[key]
-        monkeypatch.setitem(networks._ROWS, key, (filter_name, make, 4, values, share))
+        filter_name, make, _, values, share = networks.ROWS[key]
+        monkeypatch.setitem(networks.ROWS, key, (filter_name, make, 4, values, share))
     out = tmp_path / "result.json"
     only = ["--only", *dict.fromkeys(["BasicVSR", name])]
     networks.main(

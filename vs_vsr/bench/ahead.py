@@ -23,8 +23,6 @@ from vs_vsr.bench.machine import machine
 
 __all__ = ["main"]
 
-core = vs.core
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
@@ -58,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _seconds(args: argparse.Namespace, source: float, reader: float, prefetch: int) -> float:
     """The time of one reading, from the first frame to the last one."""
     width, height = map(int, args.size.split("x"))
-    clip = core.std.BlankClip(
+    clip = vs.core.std.BlankClip(
         format=vs.RGBS, width=width, height=height, length=args.frames, keep=True
     )
 
@@ -68,7 +66,7 @@ def _seconds(args: argparse.Namespace, source: float, reader: float, prefetch: i
 
     if source:
         clip = clip.std.ModifyFrame(clip, wait)
-    out = getattr(core.vsr, args.filter)(clip, prefetch=prefetch)
+    out = getattr(vs.core.vsr, args.filter)(clip, prefetch=prefetch)
     start = time.perf_counter()
     for n in range(args.frames):
         out.get_frame(n).close()

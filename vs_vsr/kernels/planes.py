@@ -21,7 +21,7 @@ __all__ = ["pack", "pack_plain", "unpack", "unpack_plain"]
 _RUN = 8
 
 
-def unpack(planes: Sequence[Tensor], out: Tensor, maximum: int | None) -> None:
+def unpack(planes: Sequence[Tensor] | Tensor, out: Tensor, maximum: int | None) -> None:
     """Read three planes into one picture, as `unpack_plain` does.
 
     By the kernel it is one launch on torch's current stream, and nothing is waited for.
@@ -65,7 +65,7 @@ def pack(
     )
 
 
-def _rows_alike(planes: Sequence[Tensor]) -> bool:
+def _rows_alike(planes: Sequence[Tensor] | Tensor) -> bool:
     """Whether planes have one row stride, and no gap between neighbours in a row."""
     strides = {plane.stride() for plane in planes}
     return len(strides) == 1 and strides.pop()[1] == 1 and len(planes[0]) <= MOST_ROWS
@@ -82,15 +82,18 @@ def _in_runs(*planes: Tensor) -> bool:
     return all(map(is_so, planes))
 
 
-def unpack_plain(planes: Sequence[Tensor], out: Tensor, maximum: int | None) -> None:
+def unpack_plain(planes: Sequence[Tensor] | Tensor, out: Tensor, maximum: int | None) -> None:
     """Read three planes into one picture, clamped to [0, 1]; a NaN becomes 0.
 
     Args:
-        planes: R, G, B, each (H, W), uint8, uint16, float16 or float32, any strides.
+        planes: R, G, B, each (H, W), uint8, uint16, float16 or float32, any strides; as one tensor
+            they take fewer launches.
         out: Where the picture goes, (1, 3, H, W), float32, any strides; on the device of `planes`.
         maximum: What 1.0 is in planes of integers, 255 for 8 bits; None for floats.
     """
-    for plane, target in zip(planes, out[0], strict=True):
+    together = isinstance(planes, Tensor)
+    sources, targets = ((planes,), (out[0],)) if together else (planes, out[0])
+    for plane, target in zip(sources, targets, strict=True):
         target.copy_(plane)
         if maximum is not None:
             target.mul_(1 / maximum)

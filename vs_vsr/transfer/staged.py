@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vs_vsr.kernels.planes import unpack
 from vs_vsr.transfer.host import Array
 
 __all__ = ["Event", "Runtime", "StagedTransfer", "Stream"]
@@ -241,7 +242,7 @@ class StagedTransfer:
                 raw = runtime.empty(runtime.upload, shape, memory.dtype)
                 frame = runtime.empty(runtime.upload, (1, *shape), torch.float32)
                 runtime.enqueue(runtime.upload, lambda: raw.copy_(memory, non_blocking=True))
-                runtime.enqueue(runtime.upload, lambda: _unpack(raw, frame))
+                runtime.enqueue(runtime.upload, lambda: unpack(raw, frame, None))
                 slot.copied = runtime.record(runtime.upload)
                 # Waits: when the frame is forgotten, the network may still have to read it.
                 runtime.keep(frame, runtime.compute)
@@ -277,9 +278,3 @@ class StagedTransfer:
 def _find_extremes(pictures: Tensor, out: Tensor) -> None:
     """Write the smallest and the largest value; a NaN is both."""
     out.copy_(torch.stack(torch.aminmax(pictures)), non_blocking=True)
-
-
-def _unpack(raw: Tensor, frame: Tensor) -> None:
-    """Turn (3, H, W), float32 or float16, into (1, 3, H, W), float32, clamped; a NaN becomes 0."""
-    # clamp_ keeps a NaN.
-    frame[0].copy_(raw).clamp_(0, 1).nan_to_num_(0)

