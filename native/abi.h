@@ -6,9 +6,11 @@
 #ifndef VSR_ABI_H
 #define VSR_ABI_H
 
+#include "gpu_abi.h"
+
 #include <stdint.h>
 
-enum { VSR_ABI = 4, VSR_MESSAGE_SIZE = 1024 };
+enum { VSR_ABI = 5, VSR_MESSAGE_SIZE = 1024 };
 
 enum { VSR_INT = 0, VSR_FLOAT = 1, VSR_STRING = 2 };
 
@@ -24,6 +26,7 @@ typedef struct {
 typedef struct {
     int32_t width, height, num_frames, format;
     int64_t fps_num, fps_den;
+    const VsrGpuDevice *gpu; /* where its frames are; NULL: in the host's memory */
 } VsrClip;
 
 /* What a filter turns the clip into, and how its work is laid out. */
@@ -47,7 +50,7 @@ typedef struct {
 } VsrPlane;
 
 typedef struct {
-    VsrPlane plane[3]; /* R, G, B */
+    VsrPlane plane[3]; /* R, G, B; no data if they are on a GPU */
     /* _SceneChangePrev and _SceneChangeNext of input frames: 0 or 1, or -1 if the frame has none. */
     int32_t scene_prev, scene_next;
 } VsrFrame;
@@ -65,8 +68,13 @@ typedef struct {
     int32_t in_count, out_count;
     const VsrFrame *in, *out;
     const void *host; /* for VsrExports.log */
-    int64_t late;     /* preset 0; otherwise the output frames are still empty, `deliver` fills them, and this
-                         number, which grows from job to job, names them; their memory stays until `drop` */
+    int64_t late;     /* preset 0; otherwise the output frames are still empty, or (on a GPU) perhaps of no use:
+                         `deliver` fills them, or tells; this number, which grows from job to job, names them; their
+                         memory stays until `drop` */
+    const VsrGpuFrame *gpu_out; /* the output frames of a clip on a GPU, or NULL */
+    uint64_t value;             /* preset 0; what is to be published on VSR_WRITES */
+    int32_t lost;     /* preset 0; 1: nothing was done, as input frames are no longer on the GPU: they must arrive
+                         once more */
     int32_t stale;    /* preset 0; 1: pictures made before this step are no longer correct */
     int32_t done;     /* preset 0; 1: the step is done */
 } VsrJob;
@@ -83,6 +91,11 @@ typedef struct {
     /* input frame n is there; it may be asked for in a step soon; from any thread */
     void (*arrived)(int64_t instance, int32_t n, const VsrFrame *frame, int32_t width, int32_t height,
                     int32_t sample_bytes);
+    /* the same of a frame on a GPU, which can be read only now: a step gets it by its number. `value`: preset 0;
+     * what is to be published on VSR_READS; `done`: preset 0; 1: nothing but enqueued work uses the frame */
+    void (*taken)(int64_t instance, int32_t n, const VsrGpuFrame *frame, uint64_t *value, int32_t *done, char *error);
+    /* whether input frame n, taken before, is still there; `has`: preset 0 */
+    void (*has)(int64_t instance, int32_t n, int32_t *has);
     /* does the step; once it has answered, with success or an error, it no longer uses the job's frames,
      * except late ones */
     void (*run)(int64_t instance, VsrJob *job, char *error);
@@ -102,6 +115,9 @@ typedef struct {
     int32_t abi;
     int32_t (*set_callbacks)(const VsrCallbacks *); /* 0: accepted */
     void (*log)(const void *host, const char *text); /* to the core's log; `host`: of a running job */
+    /* tells the core that a filter takes this many bytes in all of the GPU (VsrGpuDevice), before it does; while
+     * the filter is created. 0: success */
+    int32_t (*reserve)(void *gpu, int64_t bytes, char *error);
 } VsrExports;
 
 #endif

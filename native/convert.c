@@ -1,5 +1,6 @@
 #include "convert.h"
 #include "VSHelper4.h"
+#include "frames.h"
 #include "portable.h"
 #include "text.h"
 
@@ -102,8 +103,8 @@ VSNode *convert_in(const char *filter, VSNode *clip, int matrix, int comes_back,
     }
     *in = (In){clip, filter, matrix, comes_back, vsapi->getVideoInfo(clip)->format.colorFamily != cfRGB};
     VSFilterDependency dependency = {clip, rpStrictSpatial};
-    return vsapi->createVideoFilter2("VsrIn", vsapi->getVideoInfo(clip), in_frame, in_free, fmParallel,
-                                     &dependency, 1, in, core);
+    return vsapi->createVideoFilterEx2("VsrIn", vsapi->getVideoInfo(clip), in_frame, in_free, fmParallel,
+                                       residency(clip, vsapi), &dependency, 1, in, core);
 }
 
 /* ---- resize ---- */
@@ -229,6 +230,6 @@ VSNode *convert_back(const char *filter, VSNode *rgb, uint32_t format, VSCore *c
     back->chroma_differs = info.format.subSamplingW || info.format.subSamplingH;
     mutex_init(&back->lock);
     VSFilterDependency dependency = {rgb, rpStrictSpatial};
-    return vsapi->createVideoFilter2("VsrOut", &info, back_frame, back_free, fmParallel, &dependency, 1,
-                                     back, core);
+    return vsapi->createVideoFilterEx2("VsrOut", &info, back_frame, back_free, fmParallel, residency(rgb, vsapi),
+                                       &dependency, 1, back, core);
 }

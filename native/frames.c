@@ -9,14 +9,22 @@ static int mark(const VSMap *props, const char *key, const VSAPI *vsapi) {
     return error ? -1 : value != 0;
 }
 
-void lay_out(VsrFrame *view, const VSFrame *frame, VSFrame *writable, const VSAPI *vsapi) {
+int residency(VSNode *node, const VSAPI *vsapi) {
+    return vsapi->getNodeResidency(node) == nrGPU ? ffGPUOutput : 0;
+}
+
+void lay_out_marks(VsrFrame *view, const VSFrame *frame, const VSAPI *vsapi) {
     const VSMap *props = vsapi->getFramePropertiesRO(frame);
+    view->scene_prev = mark(props, "_SceneChangePrev", vsapi);
+    view->scene_next = mark(props, "_SceneChangeNext", vsapi);
+}
+
+void lay_out(VsrFrame *view, const VSFrame *frame, VSFrame *writable, const VSAPI *vsapi) {
     for (int p = 0; p < 3; p++) {
         void *data = writable ? vsapi->getWritePtr(writable, p) : (void *)vsapi->getReadPtr(frame, p);
         view->plane[p] = (VsrPlane){data, vsapi->getStride(frame, p)};
     }
-    view->scene_prev = mark(props, "_SceneChangePrev", vsapi);
-    view->scene_next = mark(props, "_SceneChangeNext", vsapi);
+    lay_out_marks(view, frame, vsapi);
 }
 
 int fits(const VSFrame *frame, const VSVideoInfo *info, const VSAPI *vsapi) {

@@ -1,5 +1,6 @@
 #include "shares.h"
 #include "VSHelper4.h"
+#include "frames.h"
 
 #include <stdlib.h>
 
@@ -79,6 +80,7 @@ VSNode *keep_originals(VSNode *source, VSNode *interpolated, int frames_per_inpu
     }
     *d = (Originals){source, interpolated, frames_per_input};
     VSFilterDependency dependencies[] = {{source, rpGeneral}, {interpolated, rpNoFrameReuse}};
-    return vsapi->createVideoFilter2("VsrOriginals", vsapi->getVideoInfo(interpolated), original_frame,
-                                     originals_free, fmParallel, dependencies, 2, d, core);
+    return vsapi->createVideoFilterEx2("VsrOriginals", vsapi->getVideoInfo(interpolated), original_frame,
+                                       originals_free, fmParallel, residency(source, vsapi), dependencies, 2, d,
+                                       core);
 }

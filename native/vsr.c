@@ -1,12 +1,16 @@
 /* The VapourSynth side of vs_vsr: registers the filters, asks for frames, hands memory to Python.
  *
  *     clip -> VsrIn -> (resize) -> (VsrArrivals) -> VsrChunk -> Vsr -> (VsrOut -> resize) -> (VsrOriginals)
+ *                                  (VsrTaking, if it is on a GPU)
  *
  * Frame k of VsrChunk is a 1x1 carrier whose property holds the output frames of chunk k, so the core's
  * own cache and scheduler make sure that each chunk is computed once. On a device that computes beside
  * the processor, a carrier is there as soon as the device has its work; its frames are empty until Vsr
  * has their pictures delivered, one by one, before it hands them out. All policy (arguments, plans,
- * networks) is in Python; abi.h tells what passes between the two. */
+ * networks) is in Python; abi.h tells what passes between the two.
+ *
+ * A clip on a GPU stays there: VsrTaking gives its frames to Python as they arrive, VsrChunk makes frames
+ * on the GPU, and the core waits by itself until their pictures are there (gpu.h). */
 #include "VSHelper4.h"
 #include "VapourSynth4.h"
 #include "abi.h"
@@ -15,9 +19,11 @@
 #include "convert.h"
 #include "early.h"
 #include "frames.h"
+#include "gpu.h"
 #include "portable.h"
 #include "python.h"
 #include "shares.h"
+#include "taking.h"
 #include "text.h"
 
 #include <stdlib.h>
@@ -53,7 +59,9 @@ static void log_text(const void *host, const char *text) {
     h->vsapi->logMessage(mtInformation, text, h->core);
 }
 
-static const VsrExports exports = {VSR_ABI, set_callbacks, log_text};
+static int32_t reserve(void *gpu, int64_t bytes, char *error) { return gpu_reserve(gpu, bytes, error); }
+
+static const VsrExports exports = {VSR_ABI, set_callbacks, log_text, reserve};
 
 /* Runs at every creation, as vs_vsr may have been reloaded since the last one. A filter keeps the
  * callbacks it was made with; they live as long as the process. Returns the number of the new filter,
@@ -82,6 +90,7 @@ typedef struct {
     Worker worker;
     VSNode *in, *early; /* `early` only if frames are fetched ahead */
     VSVideoInfo in_info, out_info;
+    Gpu *gpu; /* of a clip on a GPU: the frames of `in` are then 1x1 (taking.h) */
     int chunk, frames_per_input;
     Carriers *carriers;
     int last_rendered;
@@ -138,40 +147,44 @@ static int same(const VsrStep *a, const VsrStep *b) {
 }
 
 /* Runs a step whose frames have arrived. `out` gets the frames of a rendering step, and `late` their
- * number if they are still empty, else 0. */
+ * number if they are still empty, else 0. Returns 0, or -1 and `error`, or 1 if input frames must arrive
+ * once more. */
 static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, int64_t *late,
                VSFrameContext *context, VSCore *core, const VSAPI *vsapi, char *error) {
     *late = 0;
     int count = step->last - step->first;
     const VSFrame **in = calloc((size_t)count, sizeof *in);
     VsrFrame *views = calloc((size_t)(count + out_count), sizeof *views);
-    if (!in || !views) write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, d->worker.filter);
+    VsrGpuFrame *gpu_views = calloc((size_t)out_count + 1, sizeof *gpu_views);
+    if (!in || !views || !gpu_views) write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, d->worker.filter);
     for (int i = 0; i < count && !*error; i++) {
         in[i] = vsapi->getFrameFilter(step->first + i, d->in, context);
         /* A different one would be read past its end, or make the core end the process. */
-        if (!fits(in[i], &d->in_info, vsapi))
-            write_text(error, VSR_MESSAGE_SIZE,
-                       "%s: clip must give frames of the size and format it declares, got another at frame "
-                       "%d. Find the filter before it that changes them.",
-                       d->worker.filter, step->first + i);
-        else lay_out(&views[i], in[i], NULL, vsapi);
+        if (d->gpu) lay_out_marks(&views[i], in[i], vsapi);
+        else if (fits(in[i], &d->in_info, vsapi)) lay_out(&views[i], in[i], NULL, vsapi);
+        else write_text(error, VSR_MESSAGE_SIZE, NOT_AS_DECLARED, d->worker.filter, step->first + i);
     }
     for (int i = 0; i < out_count && !*error; i++) {
         /* The input frame whose properties this output frame takes. */
         int n = step->chunk * d->chunk + i, from = n / d->frames_per_input - step->first;
         const VSFrame *source = in[from < 0 ? 0 : from < count ? from : count - 1];
-        out[i] = vsapi->newVideoFrame(&d->out_info.format, d->out_info.width, d->out_info.height, source, core);
+        if (d->gpu) out[i] = gpu_make(d->gpu, &d->out_info, source, &gpu_views[i], error);
+        else out[i] = vsapi->newVideoFrame(&d->out_info.format, d->out_info.width, d->out_info.height, source, core);
+        if (!out[i]) break;
         take_share(vsapi->getFramePropertiesRW(out[i]), n, d->frames_per_input, vsapi);
-        lay_out(&views[count + i], out[i], out[i], vsapi);
+        if (!d->gpu) lay_out(&views[count + i], out[i], out[i], vsapi);
     }
-    int done = 0, answered = 1;
+    int done = 0, lost = 0, answered = 1;
     if (!*error) {
         const Host host = {core, vsapi};
         VsrJob job = {*step, d->in_info.width, d->in_info.height, d->out_info.width, d->out_info.height,
-                      d->out_info.format.bytesPerSample, count, out_count, views, views + count, &host, 0, 0, 0};
+                      d->out_info.format.bytesPerSample, count, out_count, views, views + count, &host, 0,
+                      d->gpu ? gpu_views : NULL, 0, 0, 0, 0};
         d->worker.python.run(d->worker.instance, &job, error);
         done = job.done;
-        answered = done || *error;
+        lost = !done && job.lost;
+        answered = done || lost || *error;
+        for (int i = 0; i < out_count && done && d->gpu; i++) gpu_publish(d->gpu, out[i], VSR_WRITES, job.value);
         *late = done ? job.late : 0;
         if (done && job.stale) make_stale(d->carriers, core);
         if (!answered)
@@ -179,14 +192,25 @@ static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, int6
                        "%s: computing frames %d to %d was interrupted. Ask for them again.",
                        d->worker.filter, step->first, step->last - 1);
     }
+    for (int i = 0; i < out_count && out[i] && d->gpu; i++) gpu_close(&gpu_views[i]);
     /* If Python has not answered, it may still use the frames: they are then never freed. */
     for (int i = 0; in && i < count && answered; i++) vsapi->freeFrame(in[i]);
     for (int i = 0; i < out_count && answered && !done; i++) vsapi->freeFrame(out[i]);
     free(in);
     free(views);
-    return !done;
+    free(gpu_views);
+    return done ? 0 : lost ? 1 : -1;
 }
 
+/* Lets go of the frames of a step and asks for them again, as some have to arrive once more. */
+static void ask_again(const Chunk *d, const VsrStep *step, VSFrameContext *context, const VSAPI *vsapi) {
+    for (int n = step->first; n < step->last; n++) {
+        vsapi->releaseFrameEarly(d->in, n, context);
+        vsapi->requestFrameFilter(n, d->in, context);
+    }
+}
+
+/* NULL with `error` empty: it has asked for more frames. */
 static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *context, VSCore *core,
                              const VSAPI *vsapi, char *error) {
     int count = d->out_info.numFrames - step->chunk * d->chunk;
@@ -199,8 +223,10 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
     fetch_ahead(d, step, vsapi);
     make_room(d->carriers, core);
     int64_t late;
-    if (run(d, step, out, count, &late, context, core, vsapi, error)) {
+    int failed = run(d, step, out, count, &late, context, core, vsapi, error);
+    if (failed) {
         free(out);
+        if (failed > 0) ask_again(d, step, context, vsapi);
         return NULL;
     }
     if (late && add_late(d->carriers, late, out, count)) {
@@ -273,6 +299,10 @@ static const VSFrame *proceed(Chunk *d, int k, Request *request, VSFrameContext 
     if (!want.render && same(&want, &request->step)) {
         int64_t late;
         int failed = run(d, &want, NULL, 0, &late, context, core, vsapi, error);
+        if (failed > 0) {
+            ask_again(d, &want, context, vsapi);
+            return NULL;
+        }
         let_go(d, request, context, vsapi);
         if (failed || next_step(d, k, 0, &want, error)) return NULL;
         if (same(&want, &request->step)) {
@@ -333,6 +363,7 @@ static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
     release_carriers(d->carriers);
     vsapi->freeNode(d->early);
     vsapi->freeNode(d->in);
+    if (d->gpu) gpu_release(d->gpu);
     free(d);
 }
 
@@ -406,7 +437,7 @@ typedef struct {
     const char *name, *arguments;
 } Filter;
 
-#define BEFORE "clip:vnode;weights:data:opt;device:data:opt;precision:data:opt;chunk:int:opt;"
+#define BEFORE "clip:vnode:all;weights:data:opt;device:data:opt;precision:data:opt;chunk:int:opt;"
 #define LOOKAHEAD "lookahead:int:opt;"
 #define SEGMENT "segment:int:opt;"
 #define PREROLL "preroll:int:opt;"
@@ -442,12 +473,12 @@ static VsrArgument *arguments(const VSMap *in, int32_t *count, const VSAPI *vsap
 }
 
 /* Makes Python's side of a filter. Returns 0, or -1 with nothing of it left. */
-static int create_instance(const Worker *worker, const VSMap *in, const VSVideoInfo *info, VsrSpec *spec,
+static int create_instance(const Worker *worker, const VSMap *in, const VSVideoInfo *info, Gpu *gpu, VsrSpec *spec,
                            VSCore *core, const VSAPI *vsapi, char *error) {
     const VSVideoFormat *f = &info->format;
     int constant = vsh_isConstantVideoFormat(info);
     VsrClip clip = {constant ? info->width : 0, constant ? info->height : 0, info->numFrames, 0,
-                    info->fpsNum, info->fpsDen};
+                    info->fpsNum, info->fpsDen, NULL};
     if (constant)
         clip.format = (int32_t)vsapi->queryVideoFormatID(f->colorFamily, f->sampleType, f->bitsPerSample,
                                                          f->subSamplingW, f->subSamplingH, core);
@@ -457,7 +488,10 @@ static int create_instance(const Worker *worker, const VSMap *in, const VSVideoI
         write_text(error, VSR_MESSAGE_SIZE, NO_MEMORY, worker->filter);
         return -1;
     }
-    worker->python.create(worker->instance, worker->filter, list, count, &clip, spec, error);
+    VsrGpuDevice device;
+    if (gpu && !gpu_describe(gpu, &device, error)) clip.gpu = &device;
+    if (!*error) worker->python.create(worker->instance, worker->filter, list, count, &clip, spec, error);
+    if (clip.gpu) gpu_close_device(&device);
     free(list);
     if (spec->made) return 0;
     if (!*error)
@@ -481,14 +515,15 @@ static int64_t frame_bytes(const VSVideoInfo *info) {
 }
 
 /* Takes `in` and the instance. Without memory returns NULL and takes neither. */
-static VSNode *chunk_node(VSNode *in, const VSVideoInfo *out, const VsrSpec *spec, Carriers *carriers,
-                          VSCore *core, const VSAPI *vsapi) {
+static VSNode *chunk_node(VSNode *in, const VSVideoInfo *in_info, const VSVideoInfo *out, Gpu *gpu,
+                          const VsrSpec *spec, Carriers *carriers, VSCore *core, const VSAPI *vsapi) {
     Chunk *d = calloc(1, sizeof *d);
     if (!d) return NULL;
     d->worker = carriers->worker;
     d->in = in;
-    d->in_info = *vsapi->getVideoInfo(in);
+    d->in_info = *in_info;
     d->out_info = *out;
+    d->gpu = gpu ? gpu_share(gpu) : NULL;
     d->chunk = spec->chunk;
     d->frames_per_input = spec->frames_per_input;
     if (spec->prefetch) d->early = early_node(in, core, vsapi);
@@ -510,7 +545,7 @@ static VSNode *chunk_node(VSNode *in, const VSVideoInfo *out, const VsrSpec *spe
 
 /* `again`: whether each frame is asked for a second time, soon after the first. Takes `chunks`; NULL
  * without memory. */
-static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, const VsrSpec *spec, int again,
+static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, const Gpu *gpu, const VsrSpec *spec, int again,
                             Carriers *carriers, VSCore *core, const VSAPI *vsapi) {
     int chunk = spec->chunk;
     Handout *d = calloc(1, sizeof *d);
@@ -521,8 +556,8 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, const VsrSp
     VSNode *early = spec->prefetch ? early_node(chunks, core, vsapi) : NULL;
     *d = (Handout){chunks, early, chunk, info->numFrames, share_carriers(carriers)};
     VSFilterDependency dependency = {chunks, rpGeneral};
-    VSNode *node = vsapi->createVideoFilter2("Vsr", info, handout_frame, handout_free, fmParallel, &dependency, 1,
-                                             d, core);
+    VSNode *node = vsapi->createVideoFilterEx2("Vsr", info, handout_frame, handout_free, fmParallel,
+                                               gpu ? ffGPUOutput : 0, &dependency, 1, d, core);
     /* Otherwise the core knows best: a filter after this one may look at neighbouring frames. */
     if (again) {
         /* In order, the carriers hold a chunk's worth of frames anyway. Out of order, the carrier may be
@@ -539,8 +574,8 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, const VsrSp
 
 /* The nodes of a filter. Takes the clip and the instance. NULL on failure, with `error` empty if memory
  * was missing. */
-static VSNode *build(const Filter *filter, VSNode *clip, const VsrSpec *spec, Carriers *carriers, VSCore *core,
-                     const VSAPI *vsapi, char *error) {
+static VSNode *build(const Filter *filter, VSNode *clip, Gpu *gpu, const VsrSpec *spec, Carriers *carriers,
+                     VSCore *core, const VSAPI *vsapi, char *error) {
     const Worker *worker = &carriers->worker;
     const VSVideoFormat *f = &vsapi->getVideoInfo(clip)->format;
     uint32_t format = vsapi->queryVideoFormatID(f->colorFamily, f->sampleType, f->bitsPerSample,
@@ -548,7 +583,7 @@ static VSNode *build(const Filter *filter, VSNode *clip, const VsrSpec *spec, Ca
     int convert = format != (uint32_t)spec->work_format;
     VSNode *originals = spec->frames_per_input > 1 ? vsapi->addNodeRef(clip) : NULL;
     VSNode *in = convert_in(filter->name, clip, spec->matrix, convert, core, vsapi), *chunks = NULL, *node = NULL;
-    VSVideoInfo out;
+    VSVideoInfo picture = {0}, out;
     if (in && convert) {
         char reason[VSR_MESSAGE_SIZE / 2];
         in = convert_to(in, (uint32_t)spec->work_format, -1, -1, -1, core, vsapi, reason, sizeof reason);
@@ -556,22 +591,27 @@ static VSNode *build(const Filter *filter, VSNode *clip, const VsrSpec *spec, Ca
             write_text(error, VSR_MESSAGE_SIZE,
                        "%s: resize cannot convert clip to RGB: %s. Convert it first.", filter->name, reason);
     }
-    if (in && spec->arrivals) in = show_arrivals(in, &worker->python, worker->instance, core, vsapi);
-    if (in) {
+    if (in) picture = *vsapi->getVideoInfo(in);
+    if (in && gpu) {
+        in = take_arrivals(in, worker, gpu, spec->cache_frames, core, vsapi);
+    } else if (in) {
+        if (spec->arrivals) in = show_arrivals(in, &worker->python, worker->instance, core, vsapi);
         /* The next chunk reads part of the same frames again. */
-        vsapi->setCacheMode(in, cmForceEnable);
-        vsapi->setCacheOptions(in, 1, spec->cache_frames, 0);
-        out = *vsapi->getVideoInfo(in);
+        if (in) vsapi->setCacheMode(in, cmForceEnable);
+        if (in) vsapi->setCacheOptions(in, 1, spec->cache_frames, 0);
+    }
+    if (in) {
+        out = picture;
         out.width = spec->width;
         out.height = spec->height;
         out.numFrames = spec->num_frames;
         out.fpsNum = spec->fps_num;
         out.fpsDen = spec->fps_den;
         vsh_reduceRational(&out.fpsNum, &out.fpsDen);
-        chunks = chunk_node(in, &out, spec, carriers, core, vsapi);
+        chunks = chunk_node(in, &picture, &out, gpu, spec, carriers, core, vsapi);
     }
     if (chunks) {
-        node = handout_node(chunks, &out, spec, convert, carriers, core, vsapi);
+        node = handout_node(chunks, &out, gpu, spec, convert, carriers, core, vsapi);
     } else {
         vsapi->freeNode(in);
         forget(&worker->python, worker->instance);
@@ -592,12 +632,15 @@ static void VS_CC create(const VSMap *in, VSMap *out, void *user_data, VSCore *c
     if (carriers) {
         VSNode *clip = vsapi->mapGetNode(in, "clip", 0, NULL);
         VsrSpec spec = {0};
-        if (!create_instance(&worker, in, vsapi->getVideoInfo(clip), &spec, core, vsapi, error)) {
+        const VSVideoInfo *info = vsapi->getVideoInfo(clip);
+        Gpu *gpu = residency(clip, vsapi) ? gpu_open(filter->name, info, core, vsapi, error) : NULL;
+        if (!*error && !create_instance(&worker, in, info, gpu, &spec, core, vsapi, error)) {
             if (*spec.message) vsapi->logMessage(mtInformation, spec.message, core);
-            node = build(filter, clip, &spec, carriers, core, vsapi, error);
+            node = build(filter, clip, gpu, &spec, carriers, core, vsapi, error);
         } else {
             vsapi->freeNode(clip);
         }
+        if (gpu) gpu_release(gpu);
         release_carriers(carriers);
     }
     if (!node && !*error) write_text(error, sizeof error, NO_MEMORY, filter->name);
@@ -618,7 +661,7 @@ VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI
     vspapi->configPlugin("io.github.vs-vsr.vsr", "vsr", "Multi-frame video super-resolution",
                          VS_MAKE_VERSION(VSR_VERSION_MAJOR, VSR_VERSION_MINOR), VAPOURSYNTH_API_VERSION, 0, plugin);
     for (size_t i = 0; i < sizeof filters / sizeof *filters; i++)
-        vspapi->registerFunction(filters[i].name, filters[i].arguments, "clip:vnode;", create,
+        vspapi->registerFunction(filters[i].name, filters[i].arguments, "clip:vnode:all;", create,
                                  (void *)&filters[i], plugin);
     vspapi->registerFunction("Version", "", "version:data;abi:int;", version, NULL, plugin);
 }

@@ -27,7 +27,7 @@ ROOMS = {
     "filters": {"errors"},
     "devices": {"errors", "kernels"},
     "models": {"errors", "kernels"},
-    "transfer": {"kernels"},
+    "transfer": {"errors", "kernels"},
     "streaming": {"errors", "models"},
     "weights": {"errors", "models"},
     "plugin": {"devices", "errors", "models", "streaming", "transfer", "weights"},

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -19,9 +19,11 @@ from vs_vsr.kernels.selection import describe
 
 __all__ = [
     "Precision",
+    "check_gpu_room",
     "default_dtype",
     "describe_all",
     "find_device",
+    "find_device_of_clip",
     "find_dtype",
     "memory_bytes",
     "prepare",
@@ -67,6 +69,71 @@ def find_device(filter_name: str, name: str) -> torch.device:
             )
     # There is only one CPU: "cpu:3" means "cpu".
     return device if device.type == "cuda" else torch.device("cpu")
+
+
+def find_device_of_clip(filter_name: str, name: str, uuid: bytes, gpu_name: str) -> torch.device:
+    """The device whose memory a clip is in.
+
+    Args:
+        filter_name: The filter it is for, for the messages.
+        name: What the user asks for: "auto", "cpu", "cuda" or "cuda:N".
+        uuid: The 16 bytes by which the clip's GPU is known.
+        gpu_name: The name of the clip's GPU, for the messages.
+
+    Raises:
+        ArgumentError: This is not the name of a device, or another device than the clip's.
+        DeviceError: This machine does not have the device, or CUDA does not have the clip's GPU.
+    """
+    of_clip = None
+    for i in range(_gpu_count()):
+        # torch's annotations say that it is a text.
+        its_uuid: Any = torch.cuda.get_device_properties(i).uuid
+        if bytes(its_uuid.bytes) == uuid:
+            of_clip = torch.device("cuda", i)
+    if of_clip is None:
+        raise DeviceError(
+            f"{filter_name}: clip must be on a GPU that CUDA has, got one on {gpu_name}. Put "
+            "std.GPUDownload before the filter, or choose another GPU with core.set_vulkan_device "
+            "before any GPU filter."
+        )
+    if name == "auto":
+        return of_clip
+    device = find_device(filter_name, name)
+    if device != of_clip:
+        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+        raise ArgumentError(
+            f"{filter_name}: device must be the GPU that the clip is on ({gpu_name}), got "
+            f'"{name}" ({kind}). Leave it out, or choose the clip\'s with core.set_vulkan_device '
+            "before any GPU filter."
+        )
+    return device
+
+
+def check_gpu_room(
+    filter_name: str, device: torch.device, needed: int, frames_limit: int, smaller_chunk: int
+) -> None:
+    """Hold what a filter on a GPU clip needs against the memory that is left beside the frames.
+
+    Args:
+        filter_name: The filter it is for, for the messages.
+        device: A CUDA device, on which `needed` has been reserved: the frames have made room.
+        needed: Bytes that the filter will take.
+        frames_limit: Bytes that the core's frames may take (core.max_vram_cache_size).
+        smaller_chunk: The chunk to advise.
+
+    Raises:
+        DeviceError: They do not fit.
+    """
+    free, _ = torch.cuda.mem_get_info(device)
+    if free >= needed:
+        return
+    mib = 1 << 20
+    limit = max(frames_limit - (needed - free), 0) // mib
+    raise DeviceError(
+        f"{filter_name}: device must have room for the network beside the frame cache "
+        f"({-(-needed // mib)} MiB), got {free // mib} MiB free. Lower core.max_vram_cache_size to "
+        f"{limit}, or chunk to {smaller_chunk}."
+    )
 
 
 def find_dtype(

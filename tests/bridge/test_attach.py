@@ -12,6 +12,7 @@ from children import python
 
 from vs_vsr.errors import BridgeError
 from vs_vsr.plugin import bridge
+from vs_vsr.plugin.gpu import GpuDeviceStruct, GpuFrameStruct
 
 CREATE = """
 try:
@@ -135,8 +136,10 @@ def test_the_structs_are_those_of_the_header(tmp_path: Path) -> None:
         "VsrJob": bridge._Job,
         "VsrCallbacks": bridge._Callbacks,
         "VsrExports": bridge._Exports,
+        "VsrGpuDevice": GpuDeviceStruct,
+        "VsrGpuFrame": GpuFrameStruct,
     }
-    names = {"inputs": "in", "outputs": "out"}
+    names = {"inputs": "in", "outputs": "out", "gpu_outputs": "gpu_out"}
     lines = []
     for struct, mirror in pairs.items():
         lines.append(f'printf("%zu\\n", sizeof({struct}));')

@@ -10,8 +10,9 @@ from typing import get_args
 
 import torch
 
-from vs_vsr.devices import Precision, find_device, find_dtype
+from vs_vsr.devices import Precision, find_device, find_device_of_clip, find_dtype
 from vs_vsr.errors import ArgumentError
+from vs_vsr.plugin.gpu import GpuDevice
 from vs_vsr.streaming.scenes import Scenes
 
 __all__ = ["MATRICES", "Arguments", "Defaults", "Options", "default_matrix"]
@@ -67,15 +68,27 @@ class Options:
     prefetch: bool
 
     @classmethod
-    def read(cls, arguments: "Arguments", defaults: Defaults, width: int, height: int) -> "Options":
-        """Check the arguments for a clip of this size.
+    def read(
+        cls,
+        arguments: "Arguments",
+        defaults: Defaults,
+        width: int,
+        height: int,
+        gpu: GpuDevice | None = None,
+    ) -> "Options":
+        """Check the arguments for a clip of this size, in the host's memory or on `gpu`.
 
         Raises:
             ArgumentError: A value breaks its rule.
             DeviceError: This machine does not have the device.
         """
         name = arguments.filter_name
-        device = find_device(name, arguments.text("device", "auto"))
+        asked = arguments.text("device", "auto")
+        device = (
+            find_device_of_clip(name, asked, gpu.uuid, gpu.name)
+            if gpu
+            else find_device(name, asked)
+        )
         precision: Precision = arguments.choice("precision", "auto", get_args(Precision))
         dtype = find_dtype(name, precision, device, defaults.dtype)
         tile = arguments.at_least("tile", defaults.tile, 0)

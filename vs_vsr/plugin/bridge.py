@@ -16,13 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from vs_vsr.errors import BridgeError, VsrError
-from vs_vsr.plugin.contract import ClipInfo, Frame, Job, Worker
+from vs_vsr.errors import BridgeError, DeviceError, VsrError
+from vs_vsr.plugin.contract import ClipInfo, Frame, Job
+from vs_vsr.plugin.gpu import (
+    GpuDevice,
+    GpuDeviceStruct,
+    GpuFrameStruct,
+    read_device,
+    read_frame,
+)
 from vs_vsr.streaming.plan import Step
 
 __all__ = ["ABI", "attach"]
 
-ABI = 4
+ABI = 5
 # VSR_MESSAGE_SIZE.
 _TEXT = 1024
 
@@ -42,6 +49,7 @@ class _Clip(c.Structure):
         *((name, c.c_int32) for name in ("width", "height", "num_frames", "format")),
         ("fps_num", c.c_int64),
         ("fps_den", c.c_int64),
+        ("gpu", c.POINTER(GpuDeviceStruct)),
     )
 
 
@@ -78,6 +86,9 @@ class _Job(c.Structure):
         ("outputs", c.POINTER(_Frame)),
         ("host", c.c_void_p),
         ("late", c.c_int64),
+        ("gpu_outputs", c.POINTER(GpuFrameStruct)),
+        ("value", c.c_uint64),
+        ("lost", c.c_int32),
         ("stale", c.c_int32),
         ("done", c.c_int32),
     )
@@ -98,6 +109,16 @@ _Next = c.CFUNCTYPE(None, c.c_int64, c.c_int32, c.c_int32, c.POINTER(_Step), c.c
 _Arrived = c.CFUNCTYPE(
     None, c.c_int64, c.c_int32, c.POINTER(_Frame), c.c_int32, c.c_int32, c.c_int32
 )
+_Taken = c.CFUNCTYPE(
+    None,
+    c.c_int64,
+    c.c_int32,
+    c.POINTER(GpuFrameStruct),
+    c.POINTER(c.c_uint64),
+    c.POINTER(c.c_int32),
+    c.c_void_p,
+)
+_Has = c.CFUNCTYPE(None, c.c_int64, c.c_int32, c.POINTER(c.c_int32))
 _Run = c.CFUNCTYPE(None, c.c_int64, c.POINTER(_Job), c.c_void_p)
 _Deliver = c.CFUNCTYPE(None, c.c_int64, c.c_int64, c.c_int32, c.POINTER(c.c_int32), c.c_void_p)
 _Drop = c.CFUNCTYPE(None, c.c_int64, c.c_int64)
@@ -111,6 +132,8 @@ class _Callbacks(c.Structure):
         ("create", _Create),
         ("next", _Next),
         ("arrived", _Arrived),
+        ("taken", _Taken),
+        ("has", _Has),
         ("run", _Run),
         ("deliver", _Deliver),
         ("drop", _Drop),
@@ -125,12 +148,15 @@ class _Exports(c.Structure):
         # By address, because a reload in another thread makes another class `_Callbacks`.
         ("set_callbacks", c.CFUNCTYPE(c.c_int32, c.c_void_p)),
         ("log", c.CFUNCTYPE(None, c.c_void_p, c.c_char_p)),
+        ("reserve", c.CFUNCTYPE(c.c_int32, c.c_void_p, c.c_int64, c.c_char_p)),
     )
 
 
-# When this module is loaded anew (previews do that), it keeps the filters that are in use.
-_workers: dict[int, tuple[str, Worker]] = globals().get("_workers", {})
+# Each is a HostWorker or a GpuWorker. When this module is loaded anew (previews do that), it keeps
+# the filters that are in use.
+_workers: dict[int, tuple[str, Any]] = globals().get("_workers", {})
 _log: Callable[[int, bytes], None] = globals().get("_log", lambda host, text: None)
+_reserve: Callable[[int, int, Any], int] = globals().get("_reserve", lambda gpu, size, error: 0)
 
 
 def attach(address: int) -> None:
@@ -139,7 +165,7 @@ def attach(address: int) -> None:
     Raises:
         BridgeError: The plugin was built for another version of this package.
     """
-    global _log
+    global _log, _reserve
     exports = _Exports.from_address(address)
     # Checked first: in a struct of another version nothing after the number can be trusted.
     if exports.abi != ABI or exports.set_callbacks(c.addressof(_callbacks)):
@@ -147,7 +173,7 @@ def attach(address: int) -> None:
             f"bridge: the compiled plugin has ABI {exports.abi}, and this package needs {ABI}. "
             "Reinstall vs-vsr."
         )
-    _log = exports.log
+    _log, _reserve = exports.log, exports.reserve
 
 
 def _report(error: int, filter_name: str, e: BaseException) -> None:
@@ -175,7 +201,8 @@ def _create(
 
         name = filter_name.decode()
         values = {a.name.decode(): _value(a) for a in arguments[:count]}
-        info = ClipInfo(*(getattr(clip.contents, field) for field in _names(_Clip)))
+        sizes = {field: getattr(clip.contents, field) for field in _names(_Clip)[:-1]}
+        info = ClipInfo(**sizes, gpu=_gpu(clip.contents.gpu))
         answer, worker = create(name, values, info)
         for field in _names(_Spec)[:-1]:
             value = getattr(answer, field)
@@ -190,6 +217,19 @@ def _create(
         _report(error, filter_name.decode(), e)
 
 
+def _gpu(device: Any) -> GpuDevice | None:
+    """Where a clip's frames are, if that is a GPU."""
+    if not device:
+        return None
+
+    def reserve(size: int) -> None:
+        error = c.create_string_buffer(_TEXT)
+        if _reserve(device.contents.gpu, size, error):
+            raise DeviceError(error.value.decode(errors="replace"))
+
+    return read_device(device.contents, reserve)
+
+
 def _names(struct: type[c.Structure]) -> list[str]:
     return [field[0] for field in struct._fields_]
 
@@ -199,7 +239,7 @@ def _value(argument: Any) -> int | float | str:
     return argument.s.decode(errors="replace") if argument.type == 2 else value
 
 
-def _worker(instance: int) -> tuple[str, Worker]:
+def _worker(instance: int) -> tuple[str, Any]:
     try:
         return _workers[instance]
     except KeyError:
@@ -227,6 +267,24 @@ def _arrived(instance: int, n: int, frame: Any, width: int, height: int, sample_
         worker.arrived(n, _input(frame.contents, height, width, np.dtype(f"f{sample_bytes}")))
 
 
+@_Taken
+def _taken(instance: int, n: int, frame: Any, value: Any, done: Any, error: int) -> None:
+    name = "bridge"
+    try:
+        name, worker = _worker(instance)
+        value.contents.value = worker.taken(n, read_frame(frame.contents))
+        done.contents.value = 1
+    except BaseException as e:
+        _report(error, name, e)
+
+
+@_Has
+def _has(instance: int, n: int, has: Any) -> None:
+    # A filter that is gone has nothing.
+    if instance in _workers:
+        has.contents.value = _workers[instance][1].has(n)
+
+
 @_Run
 def _run(instance: int, job: Any, error: int) -> None:
     name = "bridge"
@@ -235,14 +293,25 @@ def _run(instance: int, job: Any, error: int) -> None:
         j = job.contents
         dtype = np.dtype(f"f{j.sample_bytes}")
         inputs = [_input(j.inputs[i], j.in_height, j.in_width, dtype) for i in range(j.in_count)]
-        outputs = [
-            _frame(j.outputs[i], j.out_height, j.out_width, dtype) for i in range(j.out_count)
-        ]
+        outputs, gpu_outputs = [], []
+        for i in range(j.out_count):
+            if j.gpu_outputs:
+                gpu_outputs.append(read_frame(j.gpu_outputs[i]))
+            else:
+                outputs.append(_frame(j.outputs[i], j.out_height, j.out_width, dtype))
         host = j.host
-        step_job = Job(_step(j.step), inputs, outputs, lambda text: _log(host, text.encode()))
+
+        def log(text: str) -> None:
+            _log(host, text.encode())
+
+        step_job = Job(_step(j.step), inputs, outputs, log, gpu_outputs)
         outcome = worker.run(step_job)
+        if outcome.lost:
+            j.lost = 1
+            return
         j.stale = outcome.stale
         j.late = outcome.late
+        j.value = outcome.value
         j.done = 1
     except BaseException as e:
         _report(error, name, e)
@@ -274,6 +343,10 @@ def _ended(instance: int, chunk: int, missing: Any) -> None:
 
 @_Destroy
 def _destroy(instance: int, gone: Any) -> None:
+    # Taken off the list last: an interrupt before makes C call again.
+    if instance in _workers:
+        with suppress(Exception):
+            _workers[instance][1].close()
     _workers.pop(instance, None)
     gone.contents.value = 1
 
@@ -293,6 +366,8 @@ def _input(frame: Any, height: int, width: int, dtype: np.dtype[Any]) -> Frame:
 def _frame(frame: Any, height: int, width: int, dtype: np.dtype[Any]) -> Frame:
     planes = []
     for plane in frame.plane:
+        if not plane.data:
+            continue
         memory = (c.c_char * (plane.stride * height)).from_address(plane.data)
         strides = (plane.stride, dtype.itemsize)
         planes.append(np.ndarray((height, width), dtype, memory, 0, strides))
@@ -302,6 +377,8 @@ def _frame(frame: Any, height: int, width: int, dtype: np.dtype[Any]) -> Frame:
     return Frame(planes, prev, following)
 
 
-_callbacks = _Callbacks(ABI, _create, _next, _arrived, _run, _deliver, _drop, _ended, _destroy)
+_callbacks = _Callbacks(
+    ABI, _create, _next, _arrived, _taken, _has, _run, _deliver, _drop, _ended, _destroy
+)
 # Never freed: the plugin calls them as long as a filter is in use, whatever becomes of this module.
 c.pythonapi.Py_IncRef(c.py_object(_callbacks))

@@ -15,7 +15,7 @@ from vs_vsr.models.edvr import EDVR, Padding
 from vs_vsr.models.stream import Stream
 from vs_vsr.models.vrt import VRT
 from vs_vsr.plugin.arguments import Arguments, Defaults, Options
-from vs_vsr.plugin.contract import ClipInfo
+from vs_vsr.plugin.contract import RGBH, RGBS, ClipInfo
 from vs_vsr.plugin.memory import Footprint, fitting, shorter_chunks, smaller_tiles
 from vs_vsr.streaming.plan import Plan, WindowPlan
 from vs_vsr.streaming.tiles import Tile, tiles
@@ -23,8 +23,6 @@ from vs_vsr.streaming.windows import WindowStream
 
 __all__ = ["FILTERS", "Filter", "Setup", "plan_for", "work_format"]
 
-# VapourSynth's numbers of these formats.
-_RGBH, _RGBS = 2 << 28 | 1 << 24 | 16 << 16, 2 << 28 | 1 << 24 | 32 << 16
 # The longest clip that VapourSynth allows.
 _MOST_FRAMES = 2**31 - 1
 # The most of the machine's memory that one chunk may take if the user names no chunk. With a GPU
@@ -82,8 +80,8 @@ def work_format(clip_format: int, device: torch.device) -> int:
     bits, is_float = clip_format >> 16 & 0xFF, clip_format >> 24 & 0xF
     # Half as much to move. Up to 10 bits float16 is finer than the clip: Vid4's PSNR stays within
     # 0.001 dB (docs/measurements.md).
-    halves = clip_format == _RGBH if is_float or device.type == "cpu" else bits <= 10
-    return _RGBH if halves else _RGBS
+    halves = clip_format == RGBH if is_float or device.type == "cpu" else bits <= 10
+    return RGBH if halves else RGBS
 
 
 def _on_gpu(
@@ -382,7 +380,7 @@ def _tiled(network: Any, plan: Plan, options: Options, clip: ClipInfo, message: 
 
 def _picture_bytes(network: Any, options: Options, clip: ClipInfo) -> int:
     """Memory of one output frame as the network's side writes it."""
-    sample = 2 if work_format(clip.format, options.device) == _RGBH else 4
+    sample = 2 if work_format(clip.format, options.device) == RGBH else 4
     return int(3 * sample * clip.width * clip.height * network.scale**2)
 
 

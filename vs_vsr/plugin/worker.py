@@ -14,17 +14,20 @@ from torch import nn
 from vs_vsr import devices
 from vs_vsr.errors import ArgumentError, DeviceError
 from vs_vsr.plugin.arguments import Arguments, Options
-from vs_vsr.plugin.contract import ClipInfo, Frame, Job, Outcome, Spec
+from vs_vsr.plugin.contract import RGBH, ClipInfo, Frame, Job, Outcome, Spec
+from vs_vsr.plugin.gpu import GpuDevice
 from vs_vsr.plugin.plans import FILTERS, plan_for, work_format
 from vs_vsr.streaming.plan import Step
 from vs_vsr.streaming.runner import Runner
 from vs_vsr.transfer.host import HostTransfer
+from vs_vsr.transfer.resident import ResidentTransfer
 from vs_vsr.transfer.staged import StagedTransfer
+from vs_vsr.transfer.vulkan import GpuFrame, GpuFrames, plane_tensor
 from vs_vsr.weights import store
 from vs_vsr.weights.loader import load_model
 from vs_vsr.weights.rows import ROWS
 
-__all__ = ["FilterWorker", "create"]
+__all__ = ["FilterWorker", "GpuFilterWorker", "create"]
 
 # The largest numerator of a frame rate.
 _LARGEST = 2**63 - 1
@@ -48,7 +51,7 @@ _TRIM_FRAMES = 30
 
 def create(
     filter_name: str, values: Mapping[str, int | float | str], clip: ClipInfo
-) -> tuple[Spec, "FilterWorker"]:
+) -> tuple[Spec, "FilterWorker | GpuFilterWorker"]:
     """Check the arguments of a filter and build what runs it.
 
     Args:
@@ -66,7 +69,7 @@ def create(
         )
     arguments = Arguments(filter_name, values)
     defaults = FILTERS[filter_name].defaults
-    options = Options.read(arguments, defaults, clip.width, clip.height)
+    options = Options.read(arguments, defaults, clip.width, clip.height, clip.gpu)
     network = _network(arguments, options)
     setup = plan_for(network, arguments, options, clip)
     plan, frames_per_input = setup.plan, setup.frames_per_input
@@ -77,7 +80,7 @@ def create(
     # What one chunk reads and the next one reads again, and the frames fetched ahead.
     around = 2 * (plan.lookahead + plan.context) + plan.preroll
     cache_frames = min(plan.chunk * (1 + options.prefetch) + around, plan.frames)
-    transfer = _transfer(options.device, cache_frames)
+    transfer = None if clip.gpu else _transfer(options.device, cache_frames)
     spec = Spec(
         work_format=work_format(clip.format, options.device),
         width=scale * clip.width,
@@ -87,7 +90,7 @@ def create(
         cache_frames=cache_frames,
         matrix=options.matrix,
         prefetch=options.prefetch,
-        arrivals=transfer.arrivals,
+        arrivals=transfer is not None and transfer.arrivals,
         fps_num=frames_per_input * clip.fps_num,
         fps_den=clip.fps_den,
         frames_per_input=frames_per_input,
@@ -102,15 +105,41 @@ def create(
         return Runner(stream, plan, options.scenes, setup.tiles)
 
     runner = Runner(setup.stream, plan, options.scenes, setup.tiles)
-    worker = FilterWorker(
-        filter_name,
-        runner,
-        options.device,
-        transfer,
-        hint=f"Use chunk={plan.chunk // 2}, or tile=256." if plan.chunk > 1 else "Use tile=256.",
-        wider=None if wider_dtype is None else partial(wider, wider_dtype),
+    hint = f"Use chunk={plan.chunk // 2}, or tile=256." if plan.chunk > 1 else "Use tile=256."
+    use_wider = None if wider_dtype is None else partial(wider, wider_dtype)
+    device = options.device
+    if transfer is not None:
+        return spec, FilterWorker(filter_name, runner, device, transfer, hint=hint, wider=use_wider)
+    assert clip.gpu is not None
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    inputs = cache_frames * 3 * 4 * clip.width * clip.height
+    clip.gpu.reserve(weights + inputs)
+    resident = _resident(filter_name, device, clip, clip.gpu, spec)
+    return spec, GpuFilterWorker(filter_name, runner, device, resident, hint=hint, wider=use_wider)
+
+
+def _resident(
+    filter_name: str, device: torch.device, clip: ClipInfo, gpu: GpuDevice, spec: Spec
+) -> ResidentTransfer:
+    """What reads and writes the frames of a clip on a GPU."""
+    inputs = spec.cache_frames * 3 * 4 * clip.width * clip.height
+    devices.check_gpu_room(filter_name, device, inputs, gpu.limit, max(spec.chunk // 2, 1))
+    # Imported here: only a machine with a GPU needs them.
+    import cuda.bindings.runtime
+
+    from vs_vsr.transfer.cuda import runtime
+
+    with torch.cuda.device(device):
+        frames = GpuFrames(cuda.bindings.runtime, filter_name, gpu.timelines)
+    return ResidentTransfer(
+        runtime(device),
+        frames,
+        plane_tensor,
+        capacity=spec.cache_frames,
+        in_shape=(clip.height, clip.width),
+        out_shape=(spec.height, spec.width),
+        dtype=torch.float16 if spec.work_format == RGBH else torch.float32,
     )
-    return spec, worker
 
 
 def _transfer(device: torch.device, cache_frames: int) -> HostTransfer | StagedTransfer:
@@ -123,7 +152,7 @@ def _transfer(device: torch.device, cache_frames: int) -> HostTransfer | StagedT
     return StagedTransfer(runtime(device), cache_frames)
 
 
-class FilterWorker:
+class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
     """The Python side of one filter: frames to tensors, the runner, and back."""
 
     def __init__(
@@ -131,7 +160,7 @@ class FilterWorker:
         filter_name: str,
         runner: Runner,
         device: torch.device,
-        transfer: HostTransfer | StagedTransfer,
+        transfer: Transfer,
         *,
         hint: str = "",
         wider: Callable[[], Runner] | None = None,
@@ -163,7 +192,6 @@ class FilterWorker:
         self._current = runner
         # Whether pictures made so far are stale and the plugin does not know it yet.
         self._stale = False
-        self._read_since_trim = 0
         with _build_lock:
             if device not in _threads:
                 thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
@@ -182,10 +210,6 @@ class FilterWorker:
             return runner.expected(chunk)
         self._current = runner
         return runner.next(chunk)
-
-    def arrived(self, n: int, frame: Frame) -> None:
-        """Let input frame `n` be on its way to the device, as `Worker.arrived`."""
-        self._transfer.arrived(n, frame.planes)
 
     def run(self, job: Job) -> Outcome:
         """Do the step of `job`, or give it to the device, as `Worker.run`."""
@@ -210,16 +234,18 @@ class FilterWorker:
             wait([future])
         try:
             with _memory_errors(self._filter_name, self._device, "a chunk", self._hint):
-                late = future.result()
+                outcome = future.result()
         finally:
             # An exception holds this stack frame, and `future` holds the exception: the memory of
             # a step that failed would stay until the garbage is collected.
             del future
+        if outcome.lost:
+            return outcome
         stale, self._stale = self._stale, False
-        return Outcome(stale, late)
+        return replace(outcome, stale=stale)
 
-    def _run(self, job: Job) -> int:
-        """Do a step, or give it to the device; return the number of its late pictures."""
+    def _run(self, job: Job) -> Outcome:
+        """Do a step, or give it to the device; `run` adds whether pictures are stale."""
         with suppress(torch.OutOfMemoryError):
             return self._step(job)
         # Outside of the handler, whose exception holds the memory of what failed. torch keeps freed
@@ -227,27 +253,18 @@ class FilterWorker:
         torch.cuda.empty_cache()
         return self._step(job)
 
-    def _step(self, job: Job) -> int:
-        marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
-        frames = self._transfer.inputs(job.step.first, [frame.planes for frame in job.inputs])
-        runner = self._current
-        span = self._transfer.look(lambda: runner.span(job.step, frames, marks))
-        stale, late = self._transfer.render(
-            [frame.planes for frame in job.outputs],
-            lambda out: runner.run(job.step, frames, marks, out, span),
-            check=self._wider is not None and runner is self._runner,
-        )
+    def _step(self, job: Job) -> Outcome:
+        raise NotImplementedError
+
+    def _check(self) -> bool:
+        """Whether pictures of the step that is being done may overflow."""
+        return self._wider is not None and self._current is self._runner
+
+    def _noted(self, job: Job, late: int, stale: bool) -> None:
         if late:
             self._chunks_of_late[late] = job.step.chunk
         # Kept: if anything fails from here on, the next job that succeeds reports it.
         self._stale |= stale
-        if self._device.type == "cpu":
-            self._read_since_trim += len(frames)
-            del frames
-            if self._read_since_trim >= _TRIM_FRAMES:
-                self._read_since_trim = 0
-                devices.trim_heap()
-        return late
 
     def deliver(self, late: int, index: int) -> bool:
         """Fill one output frame, as `Worker.deliver`."""
@@ -271,6 +288,76 @@ class FilterWorker:
         finally:
             for runner in runners:
                 runner.ended(chunk)
+
+
+class FilterWorker(_StepWorker[HostTransfer | StagedTransfer]):
+    """A worker of a filter whose clip is in the host's memory."""
+
+    _read_since_trim = 0
+
+    def arrived(self, n: int, frame: Frame) -> None:
+        """Let input frame `n` be on its way to the device, as `HostWorker.arrived`."""
+        self._transfer.arrived(n, frame.planes)
+
+    def _step(self, job: Job) -> Outcome:
+        marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
+        frames = self._transfer.inputs(job.step.first, [frame.planes for frame in job.inputs])
+        runner = self._current
+        span = self._transfer.look(lambda: runner.span(job.step, frames, marks))
+        stale, late = self._transfer.render(
+            [frame.planes for frame in job.outputs],
+            lambda out: runner.run(job.step, frames, marks, out, span),
+            check=self._check(),
+        )
+        self._noted(job, late, stale)
+        if self._device.type == "cpu":
+            self._read_since_trim += len(frames)
+            del frames
+            if self._read_since_trim >= _TRIM_FRAMES:
+                self._read_since_trim = 0
+                devices.trim_heap()
+        return Outcome(late=late)
+
+    def close(self) -> None:
+        """Nothing: memory goes with what refers to it."""
+
+
+class GpuFilterWorker(_StepWorker[ResidentTransfer]):
+    """A worker of a filter whose clip is on a GPU."""
+
+    def taken(self, n: int, frame: GpuFrame) -> int:
+        """Read input frame `n`, as `GpuWorker.taken`."""
+        with _memory_errors(self._filter_name, self._device, "a frame", self._hint):
+            return self._transfer.taken(n, frame)
+
+    def has(self, n: int) -> bool:
+        """Whether input frame `n` is there, as `GpuWorker.has`."""
+        return self._transfer.has(n)
+
+    def _step(self, job: Job) -> Outcome:
+        frames = self._transfer.inputs(job.step.first, len(job.inputs))
+        if frames is None:
+            return Outcome(lost=True)
+        marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
+        runner = self._current
+        span = self._transfer.look(lambda: runner.span(job.step, frames, marks))
+        stale, late, value = self._transfer.render(
+            job.gpu_outputs,
+            lambda out: runner.run(job.step, frames, marks, out, span),
+            check=self._check(),
+        )
+        self._noted(job, late, stale)
+        return Outcome(late=late, value=value)
+
+    def ended(self, chunk: int, missing: Step | None) -> None:
+        """Take note that the request for `chunk` is over, as `Worker.ended`."""
+        if missing is not None:
+            self._transfer.give_up(missing.first)
+        super().ended(chunk, missing)
+
+    def close(self) -> None:
+        """Give the core's memory back, as `Worker.close`."""
+        self._transfer.close()
 
 
 @contextmanager

@@ -4,10 +4,11 @@ Who owns what: the frame server owns the memory of its frames. It lends input fr
 `HostTransfer` has read their planes when the call returns; what it gives for pictures is the output
 frames' own memory, for the length of the call. `StagedTransfer` has copied input frames to pinned
 memory when the call returns. Its pictures are late: the output frames are lent until all of them
-are delivered, or dropped.
+are delivered, or dropped. `ResidentTransfer` has work enqueued that reads or writes frames on the
+GPU when the call returns; the core takes them back after it.
 
 What is copied: on a CPU a frame once on its way in, clamped to float32, and nothing on its way out.
 On any other device once to pinned memory and once from there to the device, and the same on the way
 back: pinned memory is what a device reads and writes beside the program, and a frame server cannot
-make frames in it.
+make frames in it. Of a clip that is on the GPU nothing is copied.
 """

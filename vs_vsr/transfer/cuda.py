@@ -21,6 +21,10 @@ class CudaRuntime:
         self._device = device
         self.upload, self.compute, self.download = (torch.cuda.Stream(device) for _ in range(3))
 
+    def address(self, stream: torch.cuda.Stream) -> int:
+        """As `GpuRuntime.address`."""
+        return stream.cuda_stream
+
     def pinned(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """As `Runtime.pinned`."""
         with torch.cuda.device(self._device):
