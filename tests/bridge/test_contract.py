@@ -325,16 +325,16 @@ def test_no_thread_for_the_worker() -> None:
         + "import threading\n"
         + "real = threading.Thread.start\n"
         + 'def none(self): raise RuntimeError("can\'t start new thread")\n'
-        + "import sys; del sys.modules['vs_vsr.plugin.worker']\n"
-        + "import vs_vsr.plugin.worker\n"
+        + "import sys\n"
+        + "import vs_vsr.plugin.steps\n"
         + "import torch\nfrom vs_vsr.transfer.host import HostTransfer\n"
         + "class Runner: pass\n"
         + "arguments = 'BasicVSR', Runner(), torch.device('cpu'), HostTransfer()\n"
         + "threading.Thread.start = none\n"
-        + "try: vs_vsr.plugin.worker.FilterWorker(*arguments)\n"
+        + "try: vs_vsr.plugin.steps.FilterWorker(*arguments)\n"
         + "except RuntimeError as e: print(e)\n"
         + "threading.Thread.start = real\n"
-        + "vs_vsr.plugin.worker.FilterWorker(*arguments)\n"
-        + "print(len(vs_vsr.plugin.worker._threads))\n",
+        + "vs_vsr.plugin.steps.FilterWorker(*arguments)\n"
+        + "print(len(vs_vsr.plugin.steps._threads))\n",
     )
     assert done.stdout == "can't start new thread\n1\n", done.stderr

@@ -16,7 +16,7 @@ import torch
 import vapoursynth as vs
 from conftest import small_checkpoint
 
-from vs_vsr.plugin import worker
+from vs_vsr.plugin import steps
 from vs_vsr.streaming.runner import Runner
 
 core = vs.core
@@ -216,18 +216,18 @@ def test_a_processor_without_bfloat16(weights: str) -> None:
 
 
 def test_every_cpu_is_one_device(weights: str) -> None:
-    before = set(worker._threads)
+    before = set(steps._threads)
     for device in ("cpu", "cpu:0", "cpu:3"):
         core.vsr.BasicVSR(blank(), weights=weights, device=device).get_frame(0)
-    assert set(worker._threads) - before <= {torch.device("cpu")}
-    assert {device for device in worker._threads if device.type == "cpu"} == {torch.device("cpu")}
+    assert set(steps._threads) - before <= {torch.device("cpu")}
+    assert {device for device in steps._threads if device.type == "cpu"} == {torch.device("cpu")}
 
 
 def test_a_slow_chunk_is_announced_in_the_log(
     weights: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clip = core.vsr.BasicVSR(blank(6), weights=weights, chunk=4, lookahead=1, device="cpu")
-    monkeypatch.setattr(worker, "_SLOW_S", 0.001)
+    monkeypatch.setattr(steps, "_SLOW_S", 0.001)
     with caplog.at_level("INFO", "vapoursynth"):
         clip.get_frame(0)
     message = "BasicVSR: frames 0 to 4 have been computing on cpu for 0.001 s. Their pictures come"

@@ -1,10 +1,7 @@
-"""Serves the compiled plugin: makes a filter from its arguments, and does the steps it asks for."""
+"""Makes what serves one call of a filter, from its arguments."""
 
-import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -12,22 +9,22 @@ import torch
 from torch import nn
 
 from vs_vsr import devices
-from vs_vsr.errors import ArgumentError, DeviceError
+from vs_vsr.errors import ArgumentError
 from vs_vsr.plugin.arguments import Arguments, Options
-from vs_vsr.plugin.contract import RGBH, ClipInfo, Frame, Job, Outcome, Spec
+from vs_vsr.plugin.contract import RGBH, ClipInfo, Spec
 from vs_vsr.plugin.gpu import GpuDevice
 from vs_vsr.plugin.plans import FILTERS, plan_for, work_format
-from vs_vsr.streaming.plan import Step
+from vs_vsr.plugin.steps import FilterWorker, GpuFilterWorker, memory_errors
 from vs_vsr.streaming.runner import Runner
 from vs_vsr.transfer.host import HostTransfer
 from vs_vsr.transfer.resident import ResidentTransfer
 from vs_vsr.transfer.staged import StagedTransfer
-from vs_vsr.transfer.vulkan import GpuFrame, GpuFrames, plane_tensor
+from vs_vsr.transfer.vulkan import GpuFrames, plane_tensor
 from vs_vsr.weights import store
 from vs_vsr.weights.loader import load_model
 from vs_vsr.weights.rows import ROWS
 
-__all__ = ["FilterWorker", "GpuFilterWorker", "create"]
+__all__ = ["create"]
 
 # The largest numerator of a frame rate.
 _LARGEST = 2**63 - 1
@@ -36,17 +33,6 @@ _LARGEST = 2**63 - 1
 # that at every seek) starts at once.
 _built: dict[tuple[object, ...], nn.Module] = {}
 _build_lock = threading.Lock()
-# One thread works on each device, one chunk after another, whichever clip or core they are for. Two
-# at once would fight for cores and memory. The frame server's threads would take more of both, as
-# each would have an OpenMP team and a heap (measured: docs/measurements.md). When this module is
-# loaded anew, it keeps the threads.
-_threads: dict[torch.device, ThreadPoolExecutor] = globals().get("_threads", {})
-
-# A chunk that takes longer is announced in the log: until it is done, nothing else shows progress.
-_SLOW_S = 10.0
-# Frames that steps read from one trim of the heap to the next. After a trim the system has to give
-# the memory of the next step anew, which took a twentieth of the time of a chunk of one frame.
-_TRIM_FRAMES = 30
 
 
 def create(
@@ -152,236 +138,6 @@ def _transfer(device: torch.device, cache_frames: int) -> HostTransfer | StagedT
     return StagedTransfer(runtime(device), cache_frames)
 
 
-class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
-    """The Python side of one filter: frames to tensors, the runner, and back."""
-
-    def __init__(
-        self,
-        filter_name: str,
-        runner: Runner,
-        device: torch.device,
-        transfer: Transfer,
-        *,
-        hint: str = "",
-        wider: Callable[[], Runner] | None = None,
-    ) -> None:
-        """Serve one filter.
-
-        Args:
-            filter_name: As in `core.vsr`.
-            runner: Computes the pictures.
-            device: Where it computes.
-            transfer: Moves frames there and back.
-            hint: What to do if there is too little memory.
-            wider: Makes a runner along the same plan whose values do not overflow, for chunks in
-                which those of `runner` do; None if they cannot.
-        """
-        self._filter_name = filter_name
-        self._runner = runner
-        self._device = device
-        self._transfer = transfer
-        self._hint = hint
-        self._wider = wider
-        self._wide_runner: Runner | None = None
-        # Chunks whose pictures were not finite. Which these are depends on the clip alone, as each
-        # chunk is tried first, and goes on from the state of those before as it was tried.
-        self._overflowed: set[int] = set()
-        self._chunks_of_late: dict[int, int] = {}
-        self._said_wider = False
-        # The runner of the last step that was planned, which is the next one that is run.
-        self._current = runner
-        # Whether pictures made so far are stale and the plugin does not know it yet.
-        self._stale = False
-        with _build_lock:
-            if device not in _threads:
-                thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
-                # Started here, so that a system with no thread to spare fails the creation of the
-                # filter. A job queued without a thread would run later, on frames that are gone.
-                thread.submit(int).result()
-                _threads[device] = thread
-            self._thread = _threads[device]
-
-    def next(self, chunk: int, *, initial: bool) -> Step:
-        """The step to do now for `chunk`; if `initial`, the one to expect when its turn comes."""
-        runner = self._runner
-        if chunk in self._overflowed and self._wider is not None:
-            runner = self._wide_runner = self._wide_runner or self._wider()
-        if initial:
-            return runner.expected(chunk)
-        self._current = runner
-        return runner.next(chunk)
-
-    def run(self, job: Job) -> Outcome:
-        """Do the step of `job`, or give it to the device, as `Worker.run`."""
-        if self._current is not self._runner and not self._said_wider:
-            self._said_wider = True
-            first, last = job.step.first, job.step.last - 1
-            job.log(
-                f"{self._filter_name}: float16 overflowed in frames {first} to {last}. Chunks "
-                "where that happens are computed again in a wider type, which takes longer. Use "
-                'precision="bf16" or "fp32" for all.'
-            )
-        future = self._thread.submit(self._run, job)
-        try:
-            if not wait([future], _SLOW_S).done:
-                first, last = job.step.first, job.step.last - 1
-                job.log(
-                    f"{self._filter_name}: frames {first} to {last} have been computing on "
-                    f"{self._device} for {_SLOW_S:g} s. Their pictures come all at once."
-                )
-        finally:
-            # Whatever happens here, the frames are in use until the step ends.
-            wait([future])
-        try:
-            with _memory_errors(self._filter_name, self._device, "a chunk", self._hint):
-                outcome = future.result()
-        finally:
-            # An exception holds this stack frame, and `future` holds the exception: the memory of
-            # a step that failed would stay until the garbage is collected.
-            del future
-        if outcome.lost:
-            return outcome
-        stale, self._stale = self._stale, False
-        return replace(outcome, stale=stale)
-
-    def _run(self, job: Job) -> Outcome:
-        """Do a step, or give it to the device; `run` adds whether pictures are stale."""
-        with suppress(torch.OutOfMemoryError):
-            return self._step(job)
-        # Outside of the handler, whose exception holds the memory of what failed. torch keeps freed
-        # memory in pieces, and there may be enough once they are given back.
-        torch.cuda.empty_cache()
-        return self._step(job)
-
-    def _step(self, job: Job) -> Outcome:
-        raise NotImplementedError
-
-    def _check(self) -> bool:
-        """Whether pictures of the step that is being done may overflow."""
-        return self._wider is not None and self._current is self._runner
-
-    def _noted(self, job: Job, late: int, stale: bool) -> None:
-        if late:
-            self._chunks_of_late[late] = job.step.chunk
-        # Kept: if anything fails from here on, the next job that succeeds reports it.
-        self._stale |= stale
-
-    def deliver(self, late: int, index: int) -> bool:
-        """Fill one output frame, as `Worker.deliver`."""
-        good = self._transfer.deliver(late, index)
-        if not good:
-            self._overflowed.add(self._chunks_of_late[late])
-        return good
-
-    def drop(self, late: int) -> None:
-        """Forget late pictures, as `Worker.drop`."""
-        self._transfer.drop(late)
-        self._chunks_of_late.pop(late, None)
-
-    def ended(self, chunk: int, missing: Step | None) -> None:
-        """Take note that the request for `chunk` is over, as `Worker.ended`."""
-        runners = [runner for runner in (self._runner, self._wide_runner) if runner is not None]
-        try:
-            if missing is not None:
-                for runner in runners:
-                    runner.failed(missing)
-        finally:
-            for runner in runners:
-                runner.ended(chunk)
-
-
-class FilterWorker(_StepWorker[HostTransfer | StagedTransfer]):
-    """A worker of a filter whose clip is in the host's memory."""
-
-    _read_since_trim = 0
-
-    def arrived(self, n: int, frame: Frame) -> None:
-        """Let input frame `n` be on its way to the device, as `HostWorker.arrived`."""
-        self._transfer.arrived(n, frame.planes)
-
-    def _step(self, job: Job) -> Outcome:
-        marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
-        frames = self._transfer.inputs(job.step.first, [frame.planes for frame in job.inputs])
-        runner = self._current
-        span = self._transfer.look(lambda: runner.span(job.step, frames, marks))
-        stale, late = self._transfer.render(
-            [frame.planes for frame in job.outputs],
-            lambda out: runner.run(job.step, frames, marks, out, span),
-            check=self._check(),
-        )
-        self._noted(job, late, stale)
-        if self._device.type == "cpu":
-            self._read_since_trim += len(frames)
-            del frames
-            if self._read_since_trim >= _TRIM_FRAMES:
-                self._read_since_trim = 0
-                devices.trim_heap()
-        return Outcome(late=late)
-
-    def close(self) -> None:
-        """Nothing: memory goes with what refers to it."""
-
-
-class GpuFilterWorker(_StepWorker[ResidentTransfer]):
-    """A worker of a filter whose clip is on a GPU."""
-
-    def taken(self, n: int, frame: GpuFrame) -> int:
-        """Read input frame `n`, as `GpuWorker.taken`."""
-        with _memory_errors(self._filter_name, self._device, "a frame", self._hint):
-            return self._transfer.taken(n, frame)
-
-    def has(self, n: int) -> bool:
-        """Whether input frame `n` is there, as `GpuWorker.has`."""
-        return self._transfer.has(n)
-
-    def _step(self, job: Job) -> Outcome:
-        frames = self._transfer.inputs(job.step.first, len(job.inputs))
-        if frames is None:
-            return Outcome(lost=True)
-        marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
-        runner = self._current
-        span = self._transfer.look(lambda: runner.span(job.step, frames, marks))
-        stale, late, value = self._transfer.render(
-            job.gpu_outputs,
-            lambda out: runner.run(job.step, frames, marks, out, span),
-            check=self._check(),
-        )
-        self._noted(job, late, stale)
-        return Outcome(late=late, value=value)
-
-    def ended(self, chunk: int, missing: Step | None) -> None:
-        """Take note that the request for `chunk` is over, as `Worker.ended`."""
-        if missing is not None:
-            self._transfer.give_up(missing.first)
-        super().ended(chunk, missing)
-
-    def close(self) -> None:
-        """Give the core's memory back, as `Worker.close`."""
-        self._transfer.close()
-
-
-@contextmanager
-def _memory_errors(filter_name: str, device: torch.device, what: str, hint: str) -> Iterator[None]:
-    """Turn errors about memory into one that says what `device` has no memory left for.
-
-    Raises:
-        DeviceError: `device` has no memory left for `what`.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as e:
-        # torch has an exception for the memory of a GPU; for that of a CPU it is a RuntimeError.
-        of_memory = isinstance(e, MemoryError | torch.OutOfMemoryError)
-        if not of_memory and "can't allocate memory" not in str(e):
-            raise
-        asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(e), re.IGNORECASE)
-        more = f" (it needs {asked[1]} more)" if asked else ""
-        # Without the traceback, whose stack frames hold the very memory that is missing.
-        raise DeviceError(
-            f"{filter_name}: {device} has no memory left for {what}{more}. {hint}"
-        ) from e.with_traceback(None)
-
-
 def _network(arguments: Arguments, options: Options) -> nn.Module:
     """The network of these options, built once for the process."""
     filter_name = arguments.filter_name
@@ -395,7 +151,7 @@ def _network(arguments: Arguments, options: Options) -> nn.Module:
         network = _built.get(key)
         if network is None:
             hint = "Choose another device."
-            with _memory_errors(filter_name, options.device, "the network", hint):
+            with memory_errors(filter_name, options.device, "the network", hint):
                 network = load_model(path, model=filter_name, **network_options)
                 # Buffers stay float32: the means of SPyNet's input are not worth rounding.
                 for parameter in network.parameters():
