@@ -16,7 +16,7 @@ from vs_vsr.models.stream import Stream
 from vs_vsr.models.vrt import VRT
 from vs_vsr.plugin.arguments import Arguments, Defaults, Options
 from vs_vsr.plugin.contract import RGBH, RGBS, ClipInfo
-from vs_vsr.plugin.memory import Footprint, fitting, shorter_chunks, smaller_tiles
+from vs_vsr.plugin.memory import Footprint, fitting, needed, shorter_chunks, smaller_tiles
 from vs_vsr.streaming.plan import Plan, WindowPlan
 from vs_vsr.streaming.tiles import Tile, tiles
 from vs_vsr.streaming.windows import WindowStream
@@ -45,6 +45,8 @@ class Setup:
     """Output frames for each input frame."""
     message: str = ""
     """What to tell the user about the chosen defaults; may be empty."""
+    gpu_bytes: int = 0
+    """What it takes on a GPU beside the weights and the pictures, as far as is known."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,19 @@ def plan_for(network: nn.Module, arguments: Arguments, options: Options, clip: C
         return row.plan(network, arguments, row.defaults, options, clip)
     defaults, options, message = _on_gpu(network, arguments, row, row.footprint, options, clip)
     setup = row.plan(network, arguments, defaults, options, clip)
-    return replace(setup, message=" ".join(filter(None, (message, setup.message))))
+    plan = setup.plan
+    gpu_bytes = needed(
+        row.footprint,
+        width=clip.width,
+        height=clip.height,
+        chunk=min(plan.chunk, clip.num_frames),
+        tile=options.tile,
+        inputs=2 * (plan.lookahead + plan.context) + plan.preroll + plan.chunk,
+        picture_bytes=0,
+        itemsize=options.dtype.itemsize,
+    )
+    message = " ".join(filter(None, (message, setup.message)))
+    return replace(setup, message=message, gpu_bytes=gpu_bytes)
 
 
 def work_format(clip_format: int, device: torch.device) -> int:

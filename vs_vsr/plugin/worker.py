@@ -98,8 +98,9 @@ def create(
         return spec, FilterWorker(filter_name, runner, device, transfer, hint=hint, wider=use_wider)
     assert clip.gpu is not None
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    inputs = cache_frames * 3 * 4 * clip.width * clip.height
-    clip.gpu.reserve(weights + inputs)
+    clip.gpu.reserve(weights + setup.gpu_bytes)
+    smaller = max(plan.chunk // 2, 1)
+    devices.check_gpu_room(filter_name, device, setup.gpu_bytes, clip.gpu.limit, smaller)
     resident = _resident(filter_name, device, clip, clip.gpu, spec)
     return spec, GpuFilterWorker(filter_name, runner, device, resident, hint=hint, wider=use_wider)
 
@@ -108,8 +109,6 @@ def _resident(
     filter_name: str, device: torch.device, clip: ClipInfo, gpu: GpuDevice, spec: Spec
 ) -> ResidentTransfer:
     """What reads and writes the frames of a clip on a GPU."""
-    inputs = spec.cache_frames * 3 * 4 * clip.width * clip.height
-    devices.check_gpu_room(filter_name, device, inputs, gpu.limit, max(spec.chunk // 2, 1))
     # Imported here: only a machine with a GPU needs them.
     import cuda.bindings.runtime
 
