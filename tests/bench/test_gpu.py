@@ -115,6 +115,7 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
 
 
+@pytest.mark.slow
 def test_the_command_writes_each_stage(tmp_path: Path) -> None:
     done = run("--out", str(tmp_path), "--stages", "versions", "ceilings")
     assert done.stdout == ""

@@ -22,7 +22,7 @@ from vs_vsr.transfer.host import HostTransfer
 from vs_vsr.transfer.staged import StagedTransfer
 
 core = vs.core
-SLOW = "VRT interpolate"
+SLOW = ("IconVSR", "EDVR", "VRT interpolate")
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,10 @@ ORDERS: dict[str, Callable[[int], list[int]]] = {
 }
 
 
-# One of each kind of plan; the slow one makes two pictures for each frame.
+# One of each kind of plan.
 @pytest.mark.parametrize(
     "name",
-    [*("BasicVSR", "IconVSR", "EDVR", "AnimeSR"), pytest.param(SLOW, marks=pytest.mark.slow)],
+    ["BasicVSR", "AnimeSR", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)],
 )
 @pytest.mark.parametrize("prefetch", [0, 1])
 def test_the_same_bits_in_any_order(
@@ -75,6 +75,7 @@ def test_the_same_bits_in_any_order(
     assert all(pixels(future.result(60)) == want[n] for n, future in futures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("format", [vs.RGBS, vs.RGBH, vs.YUV420P8], ids=["rgbs", "rgbh", "yuv"])
 def test_one_after_another(
@@ -170,6 +171,7 @@ def bright(at: set[int]) -> vs.VideoNode:
     return blank.std.ModifyFrame(blank, draw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("prefetch", [0, 1])
 def test_chunks_that_overflow_are_computed_in_a_wider_type(
