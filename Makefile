@@ -38,7 +38,7 @@ sanitize: $(SANITIZED)/ready
 	PATH="$(abspath $(SANITIZED))/bin:$$PATH" \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_segv=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	    $(SANITIZED)/bin/python -m pytest tests/bridge tests/filters
+	    $(SANITIZED)/bin/python -m pytest tests/bridge tests/filters tests/gpu
 
 # A second environment with VapourSynth and the plugin; all else is read from the first one.
 $(SANITIZED)/ready: $(VENV)/ready
