@@ -257,13 +257,14 @@ class StagedTransfer:
 
     def _download(self, picture: Tensor, computed: Event, planes: Sequence[Array]) -> None:
         runtime = self._runtime
+        # Waits: the picture is read once the network has written it. The program does, before it
+        # takes a slot: a wait in the stream would hold up pictures of other chunks that are ready.
+        computed.synchronize()
         slot = self._down.get()
         try:
             if slot is None:
                 slot = _Slot(runtime.pinned((3, *planes[0].shape), picture.dtype))
             memory = slot.memory
-            # Waits: the picture is read once the network has written it.
-            runtime.wait(runtime.download, computed)
             runtime.enqueue(
                 runtime.download, lambda: memory.copy_(picture[:, 0], non_blocking=True)
             )
