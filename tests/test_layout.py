@@ -30,11 +30,11 @@ ROOMS = {
     "transfer": {"kernels"},
     "streaming": {"errors", "models"},
     "weights": {"errors", "models"},
-    "plugin": {"devices", "errors", "models", "streaming", "weights"},
+    "plugin": {"devices", "errors", "models", "streaming", "transfer", "weights"},
     "__init__": {"filters", "weights"},
     "cli": {"__init__", "devices", "errors", "weights"},
     "__main__": {"cli"},
-    "bench": {"kernels", "devices", "models", "plugin", "streaming", "weights"},
+    "bench": {"kernels", "devices", "models", "plugin", "streaming", "transfer", "weights"},
 }
 
 

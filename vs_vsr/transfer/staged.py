@@ -27,11 +27,11 @@ from torch import Tensor
 from vs_vsr.kernels.planes import unpack
 from vs_vsr.transfer.host import Array
 
-__all__ = ["Event", "Runtime", "StagedTransfer", "Stream"]
+__all__ = ["SLOTS", "Event", "Runtime", "StagedTransfer", "Stream"]
 
 # Frames that can be copied to the device, and from it, at the same time. A copy is short beside the
 # work of the frame server's threads around it.
-_SLOTS = 4
+SLOTS = 4
 
 Stream = Any
 """A queue of work on the device; what it is, only the runtime knows."""
@@ -127,7 +127,7 @@ class StagedTransfer:
         # Slots are made when they are first needed.
         self._up: SimpleQueue[_Slot | None] = SimpleQueue()
         self._down: SimpleQueue[_Slot | None] = SimpleQueue()
-        for _ in range(_SLOTS):
+        for _ in range(SLOTS):
             self._up.put(None)
             self._down.put(None)
 
