@@ -204,6 +204,7 @@ def _variants(results: _Results) -> dict[str, float | None]:
         "prefetch_times": (fps(), fps(", prefetch=0")),
         "all_kernels_times": (fps(", kernels all"), fps(", kernels none")),
         "halves_times": (fps(), fps(", as RGBS")),
+        "threads_times": (fps(", many threads"), fps()),
     }
     return {key: one / other if one and other else None for key, (one, other) in pairs.items()}
 
@@ -252,6 +253,7 @@ _GAINS = (
     ("chunk_graph", "a whole chunk in a graph", "use graphs", "leave graphs out"),
     ("prefetch_times", "computing ahead", "keep it", "prefetch=0 saves its memory"),
     ("halves_times", "RGBH between the nodes for 8 bits", "keep it", "RGBS for all clips"),
+    ("threads_times", "120 threads of the core", "steps wait for threads", "threads are enough"),
     ("all_kernels_times", "all own kernels end to end", "see each below", "see each below"),
 )
 

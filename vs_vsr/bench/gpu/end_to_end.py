@@ -34,7 +34,8 @@ _REQUESTS = 60
 _LONG = (200, 2000)
 # What is measured beside the default, on the clip that most have.
 _VARIED = "YUV420P8"
-VARIANTS = ("prefetch=0", "kernels none", "kernels all", "as RGBS")
+# More threads than requests: then no step waits for a thread while all wait for pictures.
+VARIANTS = ("prefetch=0", "kernels none", "kernels all", "as RGBS", "many threads")
 # What a filter has begun ahead is done after this.
 _SETTLED_S = 0.5
 _SAMPLE_S = 0.001
@@ -104,6 +105,12 @@ def _varied(setting: Setting, size: tuple[int, int], variant: str, count: int) -
             made = made.resize.Bicubic(format=getattr(vs, _VARIED), matrix_s="170m")
         return _steady(setting, made, chunk, count)
 
+    if variant == "many threads":
+        threads, vs.core.num_threads = vs.core.num_threads, 2 * _REQUESTS
+        try:
+            return {"threads": 2 * _REQUESTS, "of": threads, **run()}
+        finally:
+            vs.core.num_threads = threads
     if not variant.startswith("kernels "):
         return run()
     with own_kernels(variant.removeprefix("kernels ")):
