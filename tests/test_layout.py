@@ -34,7 +34,7 @@ ROOMS = {
     "__init__": {"filters", "weights"},
     "cli": {"__init__", "devices", "errors", "weights"},
     "__main__": {"cli"},
-    "bench": {"kernels", "devices", "models", "plugin", "streaming", "weights"},
+    "bench": {"kernels", "devices", "models", "plugin", "streaming", "transfer", "weights"},
 }
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import gpu_stages
@@ -14,22 +15,27 @@ import pytest
 import torch
 from conftest import drifting as moving
 from conftest import environment
+from pretend import Eager, Queue
 from torch import Tensor
 
 from vs_vsr.bench.gpu import __main__ as command
+from vs_vsr.bench.gpu import end_to_end, parts
 from vs_vsr.bench.gpu import vapoursynth_clips as clips
 from vs_vsr.bench.gpu.boxes import Stage
-from vs_vsr.bench.gpu.cases import Case, cases
+from vs_vsr.bench.gpu.cases import KERNEL, NOT_ALONE, Case, cases
 from vs_vsr.bench.gpu.ceilings import READ_KERNEL
 from vs_vsr.bench.gpu.convolutions import best_plans
 from vs_vsr.bench.gpu.decisions import decisions, figures, goals
-from vs_vsr.bench.gpu.end_to_end import copies
+from vs_vsr.bench.gpu.end_to_end import VARIANTS, copies
 from vs_vsr.bench.gpu.record import Record
 from vs_vsr.bench.gpu.right import errors
 from vs_vsr.bench.gpu.setting import Setting, drifting
 from vs_vsr.bench.gpu.stages import STAGES
 from vs_vsr.bench.gpu.timing import poisoned, versions_us
+from vs_vsr.kernels.selection import KERNELS
+from vs_vsr.plugin import worker
 from vs_vsr.streaming.scenes import cuts
+from vs_vsr.transfer.staged import StagedTransfer
 
 CPU = torch.device("cpu")
 
@@ -168,10 +174,17 @@ def test_every_stage_runs_on_a_processor(tmp_path: Path) -> None:
         # 2.58 flows a frame, 100 frames a second.
         ("flow_us", 460, "flows take 12 % of a frame (2.58 of 460 us), at most 12"),
         ("flow_us", 470, "flows take 12 % of a frame (2.58 of 470 us), above 12"),
+        ("chunk_graph", 1.05, "in a graph: 1.050 times as fast as without, at least 1.05: use"),
+        ("step_graph", 1.049, "1.049 times as fast as without, under 1.05: leave graphs out"),
+        ("prefetch_times", 1.02, "computing ahead: 1.020 times as fast as without, under 1.05"),
+        ("warp_gain", 1.05, "warp is 1.050 times as fast as the plain form: add it to selection."),
+        ("warp_gain", 1.049, "warp is 1.049 times as fast as the plain form: leave it off"),
+        ("warp_right", 0.0, "warp is not right: leave it off"),
     ],
 )
 def test_decisions_at_their_thresholds(name: str, value: float, want: str) -> None:
     known = {"320x180 RGBH": 100.0, "fused_graph_us": 1000.0}
+    known |= {"warp_right": 1.0} if name == "warp_gain" else {}
     said = decisions({**known, name: value})
     assert [line for line in said if want in line]
     # The rest is said not to be measured, and what was measured is said once.
@@ -239,11 +252,99 @@ def test_figures_are_read_from_the_stages() -> None:
         "peer_fps": 30.0,
     }
     reached = {line.split(":")[0]: line.split(": ")[-1] for line in goals(found)}
-    assert list(reached.values()).count("not measured") == 2
+    assert reached["equal addresses, GPU clips"] == "not measured"
+    assert reached["frames a second at 960x540"] == "not measured"
     assert reached["frames a second at 320x180, GPU clips"] == "reached"
     assert reached["host RGBH and YUV420P8 clips, share of GPU clips"] == "missed"
     # 300 * 927 GFLOP are 35 % of 790 TFLOP/s.
     assert reached["share of the matrix product's rate (927 GFLOP a frame)"] == "reached"
+
+
+def test_figures_of_kernels_graphs_copies_and_what_stays() -> None:
+    def row(name: str, **values: object) -> dict[str, Any]:
+        return {"name": name, **values}
+
+    def results(**stages: list[dict[str, Any]]) -> dict[str, Any]:
+        return {stage: {"rows": rows} for stage, rows in stages.items()}
+
+    def warp(**values: object) -> dict[str, Any]:
+        return row("a warp", kernel_name="warp", **values)
+
+    timed = [
+        # The fastest plain form counts that does all of the work.
+        warp(plain_us=30.0, grid_sample_us=20.0, kernel_us=10.0)
+        | {f"embedding_bag{NOT_ALONE}_us": 5.0},
+        warp(plain_us=15.0, kernel_us=10.0),
+    ]
+    right = [warp(plain=1e-3, kernel=1e-3), warp(plain=1e-3, kernel=2e-3, wrong=["grid_sample"])]
+    assert figures(results(parts=timed, right=right)) == {"warp_gain": 1.5, "warp_right": 1.0}
+    for wrong in (
+        {"kernel": 1e-3, "wrong": [KERNEL]},
+        {"kernel": "LookupError: it cannot run"},
+        {"kernel": 1e-3, "wrong": ["plain"]},
+    ):
+        assert figures(results(right=[*right, warp(**wrong)])) == {"warp_right": 0.0}
+    # On a processor, and where one of its rows was not timed, nothing is known.
+    assert figures(results(right=[warp(plain=1e-3)])) == {}
+    assert figures(results(parts=[*timed, warp(plain_us=9.0, kernel_us={"error": "no"})])) == {}
+
+    chunk = row("chunk", eager_us=300.0, graph_us=200.0)
+    assert figures(results(parts=[{**chunk, "right": True}])) == {"chunk_graph": 1.5}
+    assert figures(results(parts=[{**chunk, "right": False}])) == {}
+    default = "320x180 YUV420P8"
+    found = figures(
+        results(
+            end_to_end=[
+                row(default, fps=120.0),
+                *(row(f"{default}, {v}", fps=100.0) for v in VARIANTS if v != "kernels all"),
+                row(f"{default}, kernels all", fps=130.0),
+                row("copies a frame", input_bytes=100, output_bytes=1600)
+                | {"Memcpy HtoD (Pinned -> Device)": 1.0, "Memcpy DtoH (Device -> Pinned)": 1.0}
+                | {"Memcpy HtoD (Pinned -> Device), bytes": 100.0, "kernels": 500.0}
+                | {"Memcpy DtoH (Device -> Pinned), bytes": 1600.0}
+                | {"Memcpy DtoH (Device -> Pageable)": 0.25}
+                | {"Memcpy DtoH (Device -> Pageable), bytes": 16.0},
+                row("memory before the filter", descriptors=20),
+                row("memory after 200 frames", host_mib=100.0, torch_reserved_mib=50.0),
+                row("memory after 2000 frames", host_mib=101.0, torch_reserved_mib=60.0),
+                row("memory without the filter", descriptors=20),
+                row("destroyed mid-stream", asked=60, answered=60),
+            ],
+            others=[row("Vid4", psnr_db=31.10, float32_db=31.11), row("IconVSR", fps=90.0)],
+            one_answer=[row("in order"), *(row(n, right=True) for n in ("a", "b", "c"))],
+            right=[row("whole network, float32 on the CPU", relative_error=1.0, plain_error=0.5)],
+        )
+    )
+    assert found.pop("vid4_db") == pytest.approx(0.01)
+    assert found == {
+        default: 120.0,
+        "IconVSR fps": 90.0,
+        "prefetch_times": 1.2,
+        "all_kernels_times": 1.3,
+        "halves_times": 1.2,
+        "threads_times": 100 / 120,
+        "error_times": 2.0,
+        "answers": 3.0,
+        "uploads": 1.0,
+        "upload_bytes": 1.0,
+        "downloads": 1.25,
+        "download_bytes": 1.01,
+        "host_growth": 1.01,
+        "device_growth": 1.2,
+        "descriptors_left": 0.0,
+        "left_waiting": 0.0,
+    }
+    said = goals({**found, "vid4_db": 0.01})
+    for line in (
+        "dB of Vid4 between float32 and the default: 0.01, aim at most 0.02: reached",
+        "orders of frames that give one answer, with a second process: 3, aim 3: reached",
+        "copies to the device a frame: 1, aim at most 1.1: reached",
+        "copies from the device a frame: 1.25, aim at most 1.1: missed",
+        "device memory after 2,000, times that after 200: 1.2, aim at most 1.02: missed",
+        "descriptors left by a filter: 0, aim at most 0: reached",
+        "frames a second at 320x180, IconVSR alone: 90, no aim",
+    ):
+        assert line in said
 
 
 def test_a_form_that_is_wrong_in_any_way_is_not_right(tmp_path: Path) -> None:
@@ -274,13 +375,68 @@ def test_a_form_that_is_wrong_in_any_way_is_not_right(tmp_path: Path) -> None:
     # A plain form that is wrong makes nothing right.
     assert right(exact, lambda x: exact(x) * 1.1)["right"] is False
     # One that a device does not have is told, and blames nobody.
+    assert right(lambda x: exact(x) * 1.001)["wrong"] == ["form"]
     row = right(missing)
     assert row["right"] is True and row["form"] == "RuntimeError: not on this device"
 
 
 def test_a_kernel_is_one_row(tmp_path: Path) -> None:
-    names = [case.name for case in cases(setting(tmp_path))]
+    found = list(cases(setting(tmp_path)))
+    names = [case.name for case in found]
     assert len(names) == len(set(names)) >= 8
+    # Each is measured beside its plain form, but on a processor, which has none.
+    assert {case.kernel for case in found} - {""} == KERNELS
+    assert not any(KERNEL in case.candidates for case in found)
+
+
+def test_a_graph_is_right_if_it_writes_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Setting, "is_cuda", True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    out = torch.zeros(4)
+
+    def row(captured: Callable[[Callable[[], None]], Callable[[], object]]) -> dict[str, Any]:
+        monkeypatch.setattr(parts, "captured", captured)
+        record = Record(tmp_path / "stage.json", "parts", 60)
+        parts._eager_and_graph(
+            setting(tmp_path), record, "step", lambda: out.copy_(torch.arange(4)), lambda: out
+        )
+        (found,) = json.loads(record.path.read_text())["rows"]
+        assert found["eager_us"] > 0
+        return dict(found)
+
+    same = row(lambda step: step)
+    assert same["right"] is True and same["graph_us"] > 0
+    # One that writes nothing, or something else, is told from one that does.
+    assert row(lambda step: lambda: None)["right"] is False
+    assert row(lambda step: lambda: out.fill_(1))["right"] is False
+
+    def fails(step: Callable[[], None]) -> Callable[[], object]:
+        raise RuntimeError("it synchronises")
+
+    broken = row(fails)
+    assert broken["graph"] == "RuntimeError: it synchronises" and "right" not in broken
+
+
+def test_slots_are_counted_while_frames_are_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Eager):
+        def enqueue(self, stream: Queue, work: Callable[[], object]) -> None:
+            super().enqueue(stream, work)
+            # Long enough to be seen.
+            time.sleep(0.02 if stream is self.download else 0)
+
+    monkeypatch.setattr(
+        worker, "_transfer", lambda device, frames: StagedTransfer(Slow(Random(0)), frames)
+    )
+    here = Setting("cpu", True, tmp_path, command._weights(tmp_path, quick=True))
+    record = Record(tmp_path / "stage.json", "end_to_end", 60)
+    end_to_end._slots(here, record, here.sizes[0])
+    (row,) = json.loads(record.path.read_text())["rows"]
+    assert row["of"] == 4 and row["samples"] > 1
+    assert 1 <= row["down_most"] <= 4 and 0 < row["down_mean"] < 4
 
 
 def test_poison_shows_what_is_left_unwritten() -> None:
@@ -304,11 +460,16 @@ def test_versions_are_timed_in_turn_and_one_that_fails_costs_no_other() -> None:
 
 
 def test_copies_are_counted_by_kind() -> None:
-    names = ["Memcpy HtoD (Pinned -> Device)"] * 4 + ["conv"] * 6 + ["Memset (Device)"] * 2
-    assert copies(names, 2) == {
+    up = {"cat": "gpu_memcpy", "name": "Memcpy HtoD (Pinned -> Device)", "args": {"bytes": 30}}
+    fill = {"cat": "gpu_memset", "name": "Memset (Device)", "args": {"bytes": 8}}
+    other = {"cat": "cuda_runtime", "name": "cudaMemcpyAsync"}
+    kernels = [{"cat": "kernel", "name": "conv"}] * 6
+    assert copies([up] * 4 + kernels + [fill] * 2 + [other, {"ph": "M"}], 2) == {
         "kernels": 3.0,
         "Memcpy HtoD (Pinned -> Device)": 2.0,
+        "Memcpy HtoD (Pinned -> Device), bytes": 60.0,
         "Memset (Device)": 1.0,
+        "Memset (Device), bytes": 8.0,
     }
     assert copies([], 2) == {"kernels": 0.0}
 

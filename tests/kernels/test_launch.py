@@ -1,6 +1,8 @@
 """Which kernels are on, and how they are launched: with a CuPy that only writes down."""
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -171,3 +173,34 @@ def test_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recorder.around == []
     # It was compiled once.
     assert recorder.kernels == [("pack", ("-DVALUE=half", "-DPLANE=uint16"))]
+
+
+def test_threads_that_launch_at_once_share_what_wraps_their_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = Recorder()
+    made = []
+
+    def from_external(stream: object) -> Any:
+        made.append(stream)
+        time.sleep(0.05)
+        return recorder.inside(("stream", stream))
+
+    recorder.cuda.Stream.from_external = from_external
+    monkeypatch.setitem(sys.modules, "cupy", recorder)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the current one")
+    x = torch.zeros(4).as_subclass(OnDevice)
+
+    def run() -> None:
+        launching.launch(
+            "pack", {"VALUE": torch.float16, "PLANE": torch.uint16}, (1, 1, 1), (x,), ()
+        )
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    # CuPy destroys the stream of one that is forgotten.
+    assert made == ["the current one"]
+    assert len(recorder.launches) == 8

@@ -126,12 +126,16 @@ class Forgetful(Pretend):
         self.without = without
 
     def record(self, stream: Queue) -> Place:
-        name = {id(self.upload): "refill", id(self.download): "read back"}.get(id(stream))
+        name = {
+            id(self.upload): "refill",
+            id(self.compute): "computed",
+            id(self.download): "read back",
+        }[id(stream)]
         return Unwaited(self, stream) if name == self.without else super().record(stream)
 
     def wait(self, stream: Queue, event: Place) -> None:
-        name = {id(self.compute): "uploaded", id(self.download): "computed"}[id(stream)]
-        if name != self.without:
+        assert stream is self.compute
+        if self.without != "uploaded":
             super().wait(stream, event)
 
     def keep(self, tensor: torch.Tensor, stream: Queue) -> None:
@@ -151,6 +155,54 @@ def test_nothing_else_is_left_out_by_a_runtime_that_forgets_nothing() -> None:
     for seed in range(50):
         random = Random(seed)
         act(Program(Forgetful(random, "nothing"), 2), random)
+
+
+class Busy(Pretend):
+    """A device that computes nothing more until it may."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__(random)
+        self.may = threading.Event()
+        self.may.set()
+
+    def _can_go_on(self, queue: Queue) -> bool:
+        return (queue is not self.compute or self.may.is_set()) and super()._can_go_on(queue)
+
+    def record(self, stream: Queue) -> Place:
+        with self._lock:
+            return Computed(self, stream) if stream is self.compute else super().record(stream)
+
+
+class Computed(Place):
+    def synchronize(self) -> None:
+        if not self.passed():
+            assert isinstance(self._device, Busy)
+            assert self._device.may.wait(60)
+        super().synchronize()
+
+
+def test_a_picture_that_is_ready_waits_for_none_that_is_not() -> None:
+    device = Busy(Random(0))
+    program = Program(device, FRAMES)
+    program.render(0)
+    device.finish()
+    device.may.clear()
+    for chunk in (1, 2):
+        program.render(chunk)
+    # As many as there are slots.
+    late = [(number, i) for number in (2, 3) for i in range(CHUNK)]
+    threads = [
+        threading.Thread(target=program.deliver, args=each, daemon=True) for each in (*late, (1, 0))
+    ]
+    for thread in threads:
+        thread.start()
+    threads[-1].join(10)
+    was_held_up = threads[-1].is_alive()
+    assert was_held_up or all(thread.is_alive() for thread in threads[:-1])
+    device.may.set()
+    for thread in threads:
+        thread.join(60)
+    assert not was_held_up
 
 
 class Counting(Pretend):

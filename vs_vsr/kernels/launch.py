@@ -1,6 +1,7 @@
 """Compiling the kernels and launching them on torch's current stream, through CuPy."""
 
 import re
+import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -62,6 +63,9 @@ def _kernel(name: str, *macros: str) -> Any:
     return cupy.RawKernel(source(name), name, options=tuple(f"-D{macro}" for macro in macros))
 
 
+_wrapping = threading.Lock()
+
+
 @cache
 def _for_cupy(stream: torch.cuda.Stream) -> Any:
     """A stream of torch's as CuPy's. Kept for good: CuPy would destroy what it forgets."""
@@ -100,8 +104,12 @@ def launch(
     # A row of a small picture has fewer threads than a whole block.
     block = min(_BLOCK, -(-along_x // _WARP) * _WARP)
     grid = (-(-along_x // block), along_y, along_z)
-    with cupy.cuda.Device(device.index), _for_cupy(stream):
-        kernel(grid, (block,), arguments(tensors, numbers))
+    with cupy.cuda.Device(device.index):
+        # One of two that are made at once would be forgotten.
+        with _wrapping:
+            wrapped = _for_cupy(stream)
+        with wrapped:
+            kernel(grid, (block,), arguments(tensors, numbers))
 
 
 def arguments(tensors: Sequence[Tensor | None], numbers: Sequence[int]) -> tuple[int, ...]:

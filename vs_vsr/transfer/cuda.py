@@ -4,6 +4,7 @@ They are torch's own. CuPy's kernels run in them too: what is current for torch 
 copied, so no order has to be made between the two.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -62,7 +63,16 @@ class CudaRuntime:
         stream.wait_event(event)
 
 
-@cache
+_making = threading.Lock()
+
+
 def runtime(device: torch.device) -> CudaRuntime:
     """The runtime of a GPU, which all filters on it share: one order of work for all."""
+    # A cache alone may give two threads that ask at once a runtime each.
+    with _making:
+        return _made(device)
+
+
+@cache
+def _made(device: torch.device) -> CudaRuntime:
     return CudaRuntime(device)

@@ -27,11 +27,11 @@ from torch import Tensor
 from vs_vsr.kernels.planes import unpack
 from vs_vsr.transfer.host import Array
 
-__all__ = ["Event", "Runtime", "StagedTransfer", "Stream"]
+__all__ = ["SLOTS", "Event", "Runtime", "StagedTransfer", "Stream"]
 
 # Frames that can be copied to the device, and from it, at the same time. A copy is short beside the
 # work of the frame server's threads around it.
-_SLOTS = 4
+SLOTS = 4
 
 Stream = Any
 """A queue of work on the device; what it is, only the runtime knows."""
@@ -127,7 +127,7 @@ class StagedTransfer:
         # Slots are made when they are first needed.
         self._up: SimpleQueue[_Slot | None] = SimpleQueue()
         self._down: SimpleQueue[_Slot | None] = SimpleQueue()
-        for _ in range(_SLOTS):
+        for _ in range(SLOTS):
             self._up.put(None)
             self._down.put(None)
 
@@ -257,13 +257,14 @@ class StagedTransfer:
 
     def _download(self, picture: Tensor, computed: Event, planes: Sequence[Array]) -> None:
         runtime = self._runtime
+        # Waits: the picture is read once the network has written it. The program does, before it
+        # takes a slot: a wait in the stream would hold up pictures of other chunks that are ready.
+        computed.synchronize()
         slot = self._down.get()
         try:
             if slot is None:
                 slot = _Slot(runtime.pinned((3, *planes[0].shape), picture.dtype))
             memory = slot.memory
-            # Waits: the picture is read once the network has written it.
-            runtime.wait(runtime.download, computed)
             runtime.enqueue(
                 runtime.download, lambda: memory.copy_(picture[:, 0], non_blocking=True)
             )

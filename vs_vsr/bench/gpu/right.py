@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vs_vsr.bench.gpu.cases import Case, cases
 from vs_vsr.bench.gpu.record import Record, described
-from vs_vsr.bench.gpu.setting import Setting
+from vs_vsr.bench.gpu.setting import Setting, own_kernels
 from vs_vsr.bench.gpu.timing import captured, poisoned, synchronize
 from vs_vsr.kernels.planes import unpack
 from vs_vsr.models.stream import Span
@@ -44,7 +44,10 @@ def measure(setting: Setting, record: Record) -> None:
 
 
 def errors(setting: Setting, case: Case, height: int, width: int) -> dict[str, object]:
-    """Relative errors of each form of a case, and "right": whether each is within its bound."""
+    """Relative errors of each form of a case, and "right": whether each is within its bound.
+
+    "wrong" has the forms that are not, if there are any.
+    """
     inputs = case.inputs(height, width)
     want = case.reference(*(x.clone() for x in case.rounded(setting, inputs))).double()
 
@@ -55,7 +58,7 @@ def errors(setting: Setting, case: Case, height: int, width: int) -> dict[str, o
 
     plain = error(case.plain)
     row: dict[str, object] = {"plain": plain}
-    right = plain <= _PLAIN_MOST
+    wrong = [] if plain <= _PLAIN_MOST else ["plain"]
     for name, form in case.candidates.items():
         try:
             row[name] = found = error(form)
@@ -63,8 +66,10 @@ def errors(setting: Setting, case: Case, height: int, width: int) -> dict[str, o
             row[name] = described(e)
             continue
         # A NaN is never at most anything.
-        right &= found <= max(_TIMES_PLAIN * plain, _NOTHING)
-    return {"right": right, **row}
+        if not found <= max(_TIMES_PLAIN * plain, _NOTHING):
+            wrong.append(name)
+    kernel = {"kernel_name": case.kernel} if case.kernel else {}
+    return {"right": not wrong, **kernel, **row, **({"wrong": wrong} if wrong else {})}
 
 
 def _network(setting: Setting, record: Record) -> None:
@@ -72,14 +77,24 @@ def _network(setting: Setting, record: Record) -> None:
     count = setting.small_or(5, 3)
     size = (64, 48)
     frames = setting.frames(count, size)
-    got = _pictures(setting, frames)
     cpu = Setting("cpu", setting.quick, setting.folder, setting.weights)
     network = cpu.network().float()
     want = network(torch.stack([x.cpu() for x in frames], dim=1))[0]
-    wrong = float((got.cpu() - want).norm() / want.norm())
-    record.add(
-        "whole network, float32 on the CPU", right=wrong <= _PLAIN_MOST, relative_error=wrong
-    )
+
+    def error() -> float:
+        return float((_pictures(setting, frames).cpu() - want).norm() / want.norm())
+
+    default = error()
+    with own_kernels("none"):
+        plain = error()
+    row: dict[str, object] = {"relative_error": default, "plain_error": plain}
+    try:
+        with own_kernels("all"):
+            row["kernels_error"] = error()
+    except Exception as e:  # a kernel that fails must not hide what the default gives
+        row["kernels_error"] = described(e)
+    right = default <= _PLAIN_MOST and default <= max(_TIMES_PLAIN * plain, _NOTHING)
+    record.add("whole network, float32 on the CPU", right=right, **row)
 
 
 def _pictures(setting: Setting, frames: list[Tensor]) -> Tensor:

@@ -1,5 +1,8 @@
 """What a visit measures with: the device, the sizes, the network and its weights."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ from vs_vsr.devices import default_dtype, prepare
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.weights.loader import load_model
 
-__all__ = ["Setting", "drifting"]
+__all__ = ["Setting", "drifting", "own_kernels"]
+
+_SWITCH = "VSR_KERNELS"
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,16 @@ class Setting:
         """A count or a length: `small` if the visit is quick."""
         return small if self.quick else full
 
-    def network(self) -> BasicVSR:
-        """BasicVSR with the weights of the visit, on the device, as the filter builds it."""
+    def network(self, dtype: torch.dtype | None = None) -> BasicVSR:
+        """BasicVSR with the weights of the visit, on the device, as the filter builds it.
+
+        Args:
+            dtype: Of its weights and features; None is that of the visit.
+        """
         prepare(self.torch_device)
         network = load_model(self.weights, model=BasicVSR).to(self.torch_device)
         for parameter in network.parameters():
-            parameter.data = parameter.data.to(self.dtype)
+            parameter.data = parameter.data.to(dtype or self.dtype)
         return network
 
     def random(self, *shape: int, seed: int = 0) -> Tensor:
@@ -74,6 +83,24 @@ class Setting:
         """Frames on the device, each (1, 3, H, W), float32, of a texture that moves."""
         width, height = size or self.sizes[0]
         return [x.to(self.torch_device) for x in drifting(count, height, width)]
+
+
+@contextmanager
+def own_kernels(names: str) -> Iterator[None]:
+    """Turn on these of the package's kernels and no others, in the whole process.
+
+    Args:
+        names: As in VSR_KERNELS: by name, "all" or "none".
+    """
+    before = os.environ.get(_SWITCH)
+    os.environ[_SWITCH] = names
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SWITCH]
+        else:
+            os.environ[_SWITCH] = before
 
 
 def drifting(count: int, height: int, width: int) -> list[Tensor]:

@@ -33,7 +33,11 @@ def seconds(device: torch.device, call: Callable[[], object]) -> float:
 
 
 def versions_us(
-    device: torch.device, versions: Mapping[str, Callable[[], object]], budget_s: float = 0.4
+    device: torch.device,
+    versions: Mapping[str, Callable[[], object]],
+    budget_s: float = 0.4,
+    *,
+    short_in_graph: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """The time of one call of each version, in turn: A B A B.
 
@@ -41,6 +45,7 @@ def versions_us(
         device: Where they run.
         versions: Each is called without arguments, many times; it may overwrite its outputs.
         budget_s: Seconds for each version and round, about.
+        short_in_graph: Whether what takes less than a launch may be timed in a graph.
 
     Returns:
         For each version "us", the median of all its calls, "rounds_us", the medians by round, and
@@ -54,7 +59,7 @@ def versions_us(
     times: dict[str, dict[str, Any]] = {}
     for name, call in versions.items():
         try:
-            ready[name] = _ready(device, call)
+            ready[name] = _ready(device, call, short_in_graph=short_in_graph)
         except Exception as e:  # one version that a device does not have must not cost the others
             times[name] = {"error": f"{type(e).__name__}: {str(e)[:200]}"}
     rounds: dict[str, list[list[float]]] = {name: [] for name in ready}
@@ -108,12 +113,16 @@ def poisoned(call: Callable[[], Tensor]) -> Tensor:
 
 
 def _ready(
-    device: torch.device, call: Callable[[], object]
+    device: torch.device, call: Callable[[], object], *, short_in_graph: bool
 ) -> tuple[Callable[[], object], int, bool]:
     """What to time, how many calls it makes, and whether it is a graph."""
     for _ in range(_WARM_UP):
         call()
-    if device.type != "cuda" or min(_times(device, call, 1, 0.02)) > _GRAPH_BELOW_S:
+    if (
+        device.type != "cuda"
+        or not short_in_graph
+        or min(_times(device, call, 1, 0.02)) > _GRAPH_BELOW_S
+    ):
         return call, 1, False
 
     def several() -> None:
