@@ -99,6 +99,8 @@ typedef struct {
     /* does the step; once it has answered, with success or an error, it no longer uses the job's frames,
      * except late ones */
     void (*run)(int64_t instance, VsrJob *job, char *error);
+    /* waits until the late pictures with this number are computed; from any thread */
+    void (*wait)(int64_t instance, int64_t late);
     /* fills output frame `index` of the job whose late pictures have this number, if it is still empty;
      * `done`: preset 0; 1: the frame has its picture; 2: the chunk must be computed anew; from any thread */
     void (*deliver)(int64_t instance, int64_t late, int32_t index, int32_t *done, char *error);

@@ -64,7 +64,7 @@ int hold_carrier(Carriers *carriers, const VSFrame *frame, int chunk, int ahead)
     mutex_lock(&carriers->lock);
     int fresh = made_in == carriers->generation;
     /* After a seek, what was made ahead is of no use. */
-    int wanted = !ahead || chunk == carriers->chunk_read || chunk == carriers->chunk_read + 1;
+    int before = chunk - carriers->chunk_read, wanted = !ahead || (before >= 0 && before <= 2);
     if (fresh && wanted) released = swap(ahead ? &carriers->next : &carriers->current, frame, chunk);
     int before_next = carriers->next.chunk - chunk;
     /* Two: of requests side by side, one for the chunk before may come last. */
@@ -145,7 +145,7 @@ int add_late(Carriers *carriers, int64_t number, VSFrame **frames, int count) {
         return -1;
     }
     for (int i = 0; i < count; i++) kept[i] = carriers->vsapi->addFrameRef(frames[i]);
-    *late = (Late){number, kept, delivered, count, count, 1};
+    *late = (Late){number, kept, delivered, count, count, 0, 1};
     mutex_lock(&carriers->lock);
     for (int i = 0; i < MOST_LATE; i++) {
         if (carriers->late[i]) continue;
@@ -223,11 +223,36 @@ void make_room(Carriers *carriers, VSCore *core) {
     }
 }
 
-int deliver(Carriers *carriers, const VSFrame *carrier, int i, VSCore *core, char *error) {
+/* The late pictures of a carrier, or NULL; the caller must stop using them. */
+static Late *late_of(Carriers *carriers, const VSFrame *carrier) {
     int none = 0;
     const VSMap *props = carriers->vsapi->getFramePropertiesRO(carrier);
     int64_t number = carriers->vsapi->mapGetInt(props, LATE, 0, &none);
-    Late *late = none ? NULL : find_late(carriers, number);
+    return none ? NULL : find_late(carriers, number);
+}
+
+int is_computed(Carriers *carriers, const VSFrame *carrier) {
+    Late *late = late_of(carriers, carrier);
+    if (!late) return 1;
+    mutex_lock(&carriers->lock);
+    int computed = late->computed;
+    mutex_unlock(&carriers->lock);
+    stop_using(carriers, late);
+    return computed;
+}
+
+void wait_for(Carriers *carriers, const VSFrame *carrier) {
+    Late *late = late_of(carriers, carrier);
+    if (!late) return;
+    if (python_is_up()) carriers->worker.python.wait(carriers->worker.instance, late->number);
+    mutex_lock(&carriers->lock);
+    late->computed = 1;
+    mutex_unlock(&carriers->lock);
+    stop_using(carriers, late);
+}
+
+int deliver(Carriers *carriers, const VSFrame *carrier, int i, VSCore *core, char *error) {
+    Late *late = late_of(carriers, carrier);
     if (!late) return 0;
     int failed = deliver_one(carriers, late, i, error);
     if (failed) give_up(carriers, late, core);
@@ -264,4 +289,30 @@ int should_go_ahead(Carriers *carriers, int chunk, int chunk_frames) {
     if (wanted) carriers->asking = 1;
     mutex_unlock(&carriers->lock);
     return wanted;
+}
+
+int goes_through(Carriers *carriers, int chunk) {
+    mutex_lock(&carriers->lock);
+    int wanted = chunk == carriers->chunk_read + 1 && carriers->run >= FRAMES_OF_A_READER && !carriers->asking &&
+                 !(carriers->next.frame && carriers->next.chunk == chunk + 1);
+    if (wanted) carriers->asking = 1;
+    mutex_unlock(&carriers->lock);
+    return wanted;
+}
+
+static void VS_CC came_ahead(void *data, const VSFrame *carrier, int chunk, VSNode *node, const char *error) {
+    Carriers *carriers = data;
+    const VSAPI *vsapi = carriers->vsapi;
+    (void)error; /* the chunk fails again, and is reported, when it is asked for */
+    if (carrier) hold_carrier(carriers, carrier, chunk, 1);
+    mutex_lock(&carriers->lock);
+    carriers->asking = 0;
+    mutex_unlock(&carriers->lock);
+    vsapi->freeNode(node);
+    release_carriers(carriers);
+}
+
+void go_ahead(Carriers *carriers, VSNode *early, int chunk) {
+    const VSAPI *vsapi = carriers->vsapi;
+    vsapi->getFrameAsync(chunk, vsapi->addNodeRef(early), came_ahead, share_carriers(carriers));
 }

@@ -20,6 +20,7 @@ typedef struct {
     const VSFrame **frames;
     char *delivered;
     int count, left;
+    int computed; /* whether somebody has waited until the device had computed them */
     int users; /* the list below, and whoever is delivering one of them */
 } Late;
 
@@ -78,8 +79,17 @@ int deliver(Carriers *carriers, const VSFrame *carrier, int i, VSCore *core, cha
 /* Forgets all pictures that are still late; only when nobody else uses the carriers any longer. */
 void drop_late(Carriers *carriers);
 
+/* Whether the pictures of a carrier need not be waited for. */
+int is_computed(Carriers *carriers, const VSFrame *carrier);
+/* Waits until they are computed. If that fails, `deliver` says so. */
+void wait_for(Carriers *carriers, const VSFrame *carrier);
+
 /* Notes that a frame of `chunk` is handed out. Returns whether the next chunk should be asked for now:
- * the clip is read in order, and no other one is on its way. */
+ * the clip is read in order, and no other one is on its way. `go_ahead` must follow. */
 int should_go_ahead(Carriers *carriers, int chunk, int chunk_frames);
+/* The same when `chunk` is asked for, before any frame of it is handed out. */
+int goes_through(Carriers *carriers, int chunk);
+/* Asks for `chunk` through `early` (early.h), and holds it. */
+void go_ahead(Carriers *carriers, VSNode *early, int chunk);
 
 #endif

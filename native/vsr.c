@@ -1,7 +1,7 @@
 /* The VapourSynth side of vs_vsr: registers the filters, asks for frames, hands memory to Python.
  *
  *     clip -> VsrIn -> (resize) -> (VsrArrivals) -> VsrChunk -> Vsr -> (VsrOut -> resize) -> (VsrOriginals)
- *                                  (VsrTaking, if it is on a GPU)
+ *                                  (VsrTaking, if it is on a GPU)     (VsrReady before it, with a device)
  *
  * Frame k of VsrChunk is a 1x1 carrier whose property holds the output frames of chunk k, so the core's
  * own cache and scheduler make sure that each chunk is computed once. On a device that computes beside
@@ -22,6 +22,7 @@
 #include "gpu.h"
 #include "portable.h"
 #include "python.h"
+#include "ready.h"
 #include "shares.h"
 #include "taking.h"
 #include "text.h"
@@ -375,18 +376,6 @@ typedef struct {
     Carriers *carriers;
 } Handout;
 
-static void VS_CC came_ahead(void *data, const VSFrame *carrier, int chunk, VSNode *node, const char *error) {
-    Carriers *carriers = data;
-    const VSAPI *vsapi = carriers->vsapi;
-    (void)error; /* the chunk fails again, and is reported, when it is asked for */
-    if (carrier) hold_carrier(carriers, carrier, chunk, 1);
-    mutex_lock(&carriers->lock);
-    carriers->asking = 0;
-    mutex_unlock(&carriers->lock);
-    vsapi->freeNode(node);
-    release_carriers(carriers);
-}
-
 static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, void **frame_data,
                                           VSFrameContext *context, VSCore *core, const VSAPI *vsapi) {
     const Handout *d = instance;
@@ -395,6 +384,10 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
     const VSFrame *carrier = NULL;
     if (reason == arInitial) {
         carrier = held_carrier(d->carriers, chunk);
+        if (carrier && !is_computed(d->carriers, carrier)) {
+            vsapi->freeFrame(carrier);
+            carrier = NULL;
+        }
         if (!carrier) vsapi->requestFrameFilter(chunk, d->chunks, context);
     } else if (reason == arAllFramesReady) {
         carrier = vsapi->getFrameFilter(chunk, d->chunks, context);
@@ -417,7 +410,7 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
     if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) let_go_of_carrier(d->carriers, chunk);
     int next = chunk + 1;
     if (d->early && next <= (d->frames - 1) / d->chunk && should_go_ahead(d->carriers, chunk, d->chunk))
-        vsapi->getFrameAsync(next, vsapi->addNodeRef(d->early), came_ahead, share_carriers(d->carriers));
+        go_ahead(d->carriers, d->early, next);
     return frame;
 }
 
@@ -554,6 +547,12 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, const Gpu *
         return NULL;
     }
     VSNode *early = spec->prefetch ? early_node(chunks, core, vsapi) : NULL;
+    if (spec->arrivals || gpu) chunks = ready_node(chunks, early, carriers, core, vsapi);
+    if (!chunks) {
+        vsapi->freeNode(early);
+        free(d);
+        return NULL;
+    }
     *d = (Handout){chunks, early, chunk, info->numFrames, share_carriers(carriers)};
     VSFilterDependency dependency = {chunks, rpGeneral};
     VSNode *node = vsapi->createVideoFilterEx2("Vsr", info, handout_frame, handout_free, fmParallel,

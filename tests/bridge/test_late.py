@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import wait
@@ -242,3 +243,24 @@ def test_without_prefetch_nothing_is_computed_ahead(stand_in: ModuleType) -> Non
         out.get_frame(n)
     time.sleep(0.1)
     assert renders(stand_in.workers[0]) == [0, 1]
+
+
+def test_one_thread_waits_for_a_chunk_and_the_others_go_on(stand_in: ModuleType) -> None:
+    before, core.num_threads = core.num_threads, 2
+    try:
+        out = late(prefetch=1)
+        (worker,) = stand_in.workers
+        held_up = worker.computed[2] = threading.Event()
+        for n in range(4):
+            out.get_frame(n)
+        assert eventually(lambda: renders(worker) == [0, 1])
+        # All of these want chunk 1, which is not computed; the device gets its next work.
+        futures = [out.get_frame_async(n) for n in range(4, 8)]
+        assert eventually(lambda: renders(worker) == [0, 1, 2])
+        time.sleep(0.1)
+        assert not any(future.done() for future in futures)
+        assert worker.waited.count(2) == 1
+        held_up.set()
+        assert [values(f.result(60)) for f in futures] == [expected(n) for n in range(4, 8)]
+    finally:
+        core.num_threads = before

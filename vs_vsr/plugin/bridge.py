@@ -120,6 +120,7 @@ _Taken = c.CFUNCTYPE(
 )
 _Has = c.CFUNCTYPE(None, c.c_int64, c.c_int32, c.POINTER(c.c_int32))
 _Run = c.CFUNCTYPE(None, c.c_int64, c.POINTER(_Job), c.c_void_p)
+_Wait = c.CFUNCTYPE(None, c.c_int64, c.c_int64)
 _Deliver = c.CFUNCTYPE(None, c.c_int64, c.c_int64, c.c_int32, c.POINTER(c.c_int32), c.c_void_p)
 _Drop = c.CFUNCTYPE(None, c.c_int64, c.c_int64)
 _Ended = c.CFUNCTYPE(None, c.c_int64, c.c_int32, c.POINTER(_Step))
@@ -135,6 +136,7 @@ class _Callbacks(c.Structure):
         ("taken", _Taken),
         ("has", _Has),
         ("run", _Run),
+        ("wait", _Wait),
         ("deliver", _Deliver),
         ("drop", _Drop),
         ("ended", _Ended),
@@ -317,6 +319,13 @@ def _run(instance: int, job: Any, error: int) -> None:
         _report(error, name, e)
 
 
+@_Wait
+def _wait(instance: int, late: int) -> None:
+    # What fails here fails again in `_deliver`, which can say so.
+    with suppress(BaseException):
+        _worker(instance)[1].wait(late)
+
+
 @_Deliver
 def _deliver(instance: int, late: int, index: int, done: Any, error: int) -> None:
     name = "bridge"
@@ -378,7 +387,7 @@ def _frame(frame: Any, height: int, width: int, dtype: np.dtype[Any]) -> Frame:
 
 
 _callbacks = _Callbacks(
-    ABI, _create, _next, _arrived, _taken, _has, _run, _deliver, _drop, _ended, _destroy
+    ABI, _create, _next, _arrived, _taken, _has, _run, _wait, _deliver, _drop, _ended, _destroy
 )
 # Never freed: the plugin calls them as long as a filter is in use, whatever becomes of this module.
 c.pythonapi.Py_IncRef(c.py_object(_callbacks))

@@ -118,6 +118,9 @@ class Worker(Protocol):
         what is enqueued for those on a GPU.
         """
 
+    def wait(self, late: int) -> None:
+        """Wait until these late pictures are computed; called from many threads."""
+
     def deliver(self, late: int, index: int) -> bool:
         """Fill output frame `index` of the job with these late pictures, if it is still empty.
 

@@ -149,6 +149,10 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
         # Kept: if anything fails from here on, the next job that succeeds reports it.
         self._stale |= stale
 
+    def wait(self, late: int) -> None:
+        """Wait until late pictures are computed, as `Worker.wait`."""
+        self._transfer.wait(late)
+
     def deliver(self, late: int, index: int) -> bool:
         """Fill one output frame, as `Worker.deliver`."""
         good = self._transfer.deliver(late, index)

@@ -43,6 +43,9 @@ class HostTransfer:
         with writing(frames) as out:
             return work(out), 0
 
+    def wait(self, late: int) -> None:
+        """Nothing: what is rendered is computed."""
+
     def deliver(self, late: int, index: int) -> bool:
         """True: all pictures are in their frames."""
         return True

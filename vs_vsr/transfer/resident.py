@@ -173,6 +173,10 @@ class ResidentTransfer:
             return self._runtime.call(compute, lambda: work([])), 0, 0
         return self._runtime.call(compute, lambda: self._render(frames, work, check))
 
+    def wait(self, late: int) -> None:
+        """Wait until the pictures with this number are computed; any thread."""
+        self._checked[late].computed.synchronize()
+
     def deliver(self, late: int, index: int) -> bool:
         """Wait until the pictures with this number are computed; any thread.
 

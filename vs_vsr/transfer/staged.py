@@ -205,6 +205,10 @@ class StagedTransfer:
             self._late[self._rendered] = late
             return result, self._rendered
 
+    def wait(self, late: int) -> None:
+        """Wait until the pictures with this number are computed; any thread."""
+        self._late[late].computed.synchronize()
+
     def deliver(self, late: int, index: int) -> bool:
         """Copy one picture into its frame, once; any thread.
 

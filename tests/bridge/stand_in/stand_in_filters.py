@@ -78,6 +78,9 @@ class Worker:
         self.dropped: list[int] = []
         self.undeliverable: set[int] = set()
         self.useless: set[int] = set()
+        # Chunks that a test holds up; which were waited for.
+        self.computed: dict[int, threading.Event] = {}
+        self.waited: list[int] = []
 
     def next(self, chunk: int, *, initial: bool) -> Step:
         if self.mode == "next" and chunk == int(self.value):
@@ -95,6 +98,12 @@ class Worker:
 
     def close(self) -> None:
         pass
+
+    def wait(self, late: int) -> None:
+        self.waited.append(late)
+        event = self.computed.get(late)
+        if event is not None:
+            event.wait(30)
 
     def deliver(self, late: int, index: int) -> bool:
         with self.busy_late:
