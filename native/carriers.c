@@ -16,7 +16,7 @@ Carriers *new_carriers(const Worker *worker, const VSAPI *vsapi) {
     carriers->worker = *worker;
     carriers->vsapi = vsapi;
     carriers->owners = 1;
-    carriers->chunk_read = -1;
+    carriers->chunk_read = carriers->asked = -1;
     mutex_init(&carriers->lock);
     return carriers;
 }
@@ -259,9 +259,11 @@ int should_go_ahead(Carriers *carriers, int chunk, int chunk_frames) {
         carriers->run++;
     }
     int reading = carriers->reads_through || 2 * carriers->frames_read >= chunk_frames;
+    /* This chunk has arrived, even if those who wait for it are told one after another. */
     int wanted = chunk == carriers->chunk_read && reading && carriers->run >= FRAMES_OF_A_READER &&
-                 !carriers->asking && !(carriers->next.frame && carriers->next.chunk == chunk + 1);
-    if (wanted) carriers->asking = 1;
+                 (carriers->asked < 0 || carriers->asked == chunk) &&
+                 !(carriers->next.frame && carriers->next.chunk == chunk + 1);
+    if (wanted) carriers->asked = chunk + 1;
     mutex_unlock(&carriers->lock);
     return wanted;
 }

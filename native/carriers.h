@@ -42,7 +42,7 @@ typedef struct {
     Late *late[MOST_LATE];
     int chunk_read, frames_read, run; /* what is being read: frames of this chunk, frames since a seek */
     int reads_through;                /* whether the chunk before was read too */
-    int asking;                       /* whether a chunk computed ahead has not arrived */
+    int asked;                        /* the chunk computed ahead that has not arrived, or -1 */
 } Carriers;
 
 /* Properties of a carrier: its output frames, their generation, and the number of its late pictures, if
@@ -78,8 +78,8 @@ int deliver(Carriers *carriers, const VSFrame *carrier, int i, VSCore *core, cha
 /* Forgets all pictures that are still late; only when nobody else uses the carriers any longer. */
 void drop_late(Carriers *carriers);
 
-/* Notes that a frame of `chunk` is handed out. Returns whether the next chunk should be asked for now:
- * the clip is read in order, and no other one is on its way. */
+/* Notes that a frame of `chunk` is about to be handed out. Returns whether the next chunk should be asked
+ * for now: the clip is read in order, and no other one is on its way. */
 int should_go_ahead(Carriers *carriers, int chunk, int chunk_frames);
 
 #endif

@@ -381,7 +381,7 @@ static void VS_CC came_ahead(void *data, const VSFrame *carrier, int chunk, VSNo
     (void)error; /* the chunk fails again, and is reported, when it is asked for */
     if (carrier) hold_carrier(carriers, carrier, chunk, 1);
     mutex_lock(&carriers->lock);
-    carriers->asking = 0;
+    if (carriers->asked == chunk) carriers->asked = -1;
     mutex_unlock(&carriers->lock);
     vsapi->freeNode(node);
     release_carriers(carriers);
@@ -403,6 +403,12 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
     char error[VSR_MESSAGE_SIZE] = "";
     /* It may have become stale on its way here. */
     int useless = !hold_carrier(d->carriers, vsapi->addFrameRef(carrier), chunk, 0);
+    int next = chunk + 1;
+    /* Before its picture is waited for: so a second device works beside this one, and one alone has no
+     * pause between two chunks. */
+    if (!useless && d->early && next <= (d->frames - 1) / d->chunk &&
+        should_go_ahead(d->carriers, chunk, d->chunk))
+        vsapi->getFrameAsync(next, vsapi->addNodeRef(d->early), came_ahead, share_carriers(d->carriers));
     if (!useless) useless = deliver(d->carriers, carrier, n % d->chunk, core, error);
     if (useless) {
         vsapi->freeFrame(carrier);
@@ -415,9 +421,6 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
     vsapi->freeFrame(carrier);
     /* A reader in order needs no more of this chunk: a clip read to its end holds no carrier. */
     if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) let_go_of_carrier(d->carriers, chunk);
-    int next = chunk + 1;
-    if (d->early && next <= (d->frames - 1) / d->chunk && should_go_ahead(d->carriers, chunk, d->chunk))
-        vsapi->getFrameAsync(next, vsapi->addNodeRef(d->early), came_ahead, share_carriers(d->carriers));
     return frame;
 }
 
