@@ -338,3 +338,18 @@ def test_chunks_that_overflow_are_computed_in_a_wider_type(
         plain = [pixels(frame) for frame in make()[0].frames()]
     same = [n for n in range(clip.num_frames) if got[n] == plain[n]]
     assert same == [n for n in range(clip.num_frames) if n // 4 != 2]
+
+
+def test_a_chunk_that_overflows_on_one_of_two_devices(
+    tmp_path: Path, wide: None, two: list[StagedTransfer]
+) -> None:
+    clip, weights = bright({9, 10, 17}), str(small_checkpoint(tmp_path))
+    options: dict[str, Any] = {"weights": weights, "precision": "fp32", "scenes": "off"}
+    options |= {"chunk": 4, "lookahead": 0, "segment": 8, "preroll": 0}
+    one, both = (core.vsr.BasicVSR(clip, **options, device=device) for device in ("cpu", TWO))
+    want = [pixels(frame) for frame in one.frames()]
+    assert all(np.isfinite(np.frombuffer(data, np.float32)).all() for data in want)
+    assert [pixels(frame) for frame in both.frames()] == want
+    # Segment 1 is the second device's, segment 2 the first's.
+    overflowed = [part._overflowed for part in workers()[-1][1]._workers]
+    assert overflowed == [{4}, {2}]
