@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-enum { VSR_ABI = 5, VSR_MESSAGE_SIZE = 1024 };
+enum { VSR_ABI = 6, VSR_MESSAGE_SIZE = 1024 };
 
 enum { VSR_INT = 0, VSR_FLOAT = 1, VSR_STRING = 2 };
 

@@ -16,7 +16,7 @@ Carriers *new_carriers(const Worker *worker, const VSAPI *vsapi) {
     carriers->worker = *worker;
     carriers->vsapi = vsapi;
     carriers->owners = 1;
-    carriers->chunk_read = -1;
+    carriers->chunk_read = carriers->asked = carriers->failed = -1;
     mutex_init(&carriers->lock);
     return carriers;
 }
@@ -65,6 +65,8 @@ int hold_carrier(Carriers *carriers, const VSFrame *frame, int chunk, int ahead)
     int fresh = made_in == carriers->generation;
     /* After a seek, what was made ahead is of no use. */
     int before = chunk - carriers->chunk_read, wanted = !ahead || (before >= 0 && before <= 2);
+    /* A nearer one is needed sooner. */
+    if (ahead && carriers->next.frame && carriers->next.chunk == chunk - 1) wanted = 0;
     if (fresh && wanted) released = swap(ahead ? &carriers->next : &carriers->current, frame, chunk);
     int before_next = carriers->next.chunk - chunk;
     /* Two: of requests side by side, one for the chunk before may come last. */
@@ -83,6 +85,11 @@ void let_go_of_carrier(Carriers *carriers, int chunk) {
     carriers->vsapi->freeFrame(released);
 }
 
+static int is_fresh(Carriers *carriers, const VSFrame *carrier) {
+    const VSMap *props = carriers->vsapi->getFramePropertiesRO(carrier);
+    return carriers->vsapi->mapGetInt(props, GENERATION, 0, NULL) == generation(carriers);
+}
+
 int64_t generation(Carriers *carriers) {
     mutex_lock(&carriers->lock);
     int64_t now = carriers->generation;
@@ -98,13 +105,6 @@ void let_go_of_carriers(Carriers *carriers) {
     carriers->vsapi->freeFrame(next);
 }
 
-void make_stale(Carriers *carriers, VSCore *core) {
-    mutex_lock(&carriers->lock);
-    carriers->generation++;
-    mutex_unlock(&carriers->lock);
-    let_go_of_carriers(carriers);
-    carriers->vsapi->clearCoreCaches(core);
-}
 
 /* ---- late pictures ---- */
 
@@ -124,14 +124,31 @@ static void stop_using(Carriers *carriers, Late *late) {
     if (last) free_late(carriers, late);
 }
 
-/* Takes `late` off the list, if it is there. */
-static void take_off(Carriers *carriers, Late *late) {
+/* Takes `late` off the list, if it is there. Then, with `stale`, a new generation begins, too. */
+static int take_off(Carriers *carriers, Late *late, int stale) {
     int found = 0;
     mutex_lock(&carriers->lock);
     for (int i = 0; i < MOST_LATE; i++)
         if (carriers->late[i] == late) carriers->late[i] = NULL, found = 1;
+    if (found) carriers->generation += stale;
     mutex_unlock(&carriers->lock);
     if (found) stop_using(carriers, late);
+    return found;
+}
+
+/* Lets go of what is of an older generation, ours and that of the filters after us: a frame has one
+ * answer. */
+static void drop_stale(Carriers *carriers, VSCore *core) {
+    drop_late(carriers);
+    let_go_of_carriers(carriers);
+    carriers->vsapi->clearCoreCaches(core);
+}
+
+void make_stale(Carriers *carriers, VSCore *core) {
+    mutex_lock(&carriers->lock);
+    carriers->generation++;
+    mutex_unlock(&carriers->lock);
+    drop_stale(carriers, core);
 }
 
 int add_late(Carriers *carriers, int64_t number, VSFrame **frames, int count) {
@@ -201,14 +218,13 @@ static int deliver_one(Carriers *carriers, Late *late, int i, char *error) {
     late->delivered[i] = 1;
     int all = late->left == 0;
     mutex_unlock(&carriers->lock);
-    if (all) take_off(carriers, late);
+    if (all) take_off(carriers, late, 0);
     return 0;
 }
 
 /* The frames whose pictures did not come stay empty: their carriers must not be handed out again. */
 static void give_up(Carriers *carriers, Late *late, VSCore *core) {
-    take_off(carriers, late);
-    make_stale(carriers, core);
+    if (take_off(carriers, late, 1)) drop_stale(carriers, core);
 }
 
 void make_room(Carriers *carriers, VSCore *core) {
@@ -253,7 +269,8 @@ void wait_for(Carriers *carriers, const VSFrame *carrier) {
 
 int deliver(Carriers *carriers, const VSFrame *carrier, int i, VSCore *core, char *error) {
     Late *late = late_of(carriers, carrier);
-    if (!late) return 0;
+    /* All its pictures are in their frames, or nobody wants them any longer. */
+    if (!late) return !is_fresh(carriers, carrier);
     int failed = deliver_one(carriers, late, i, error);
     if (failed) give_up(carriers, late, core);
     stop_using(carriers, late);
@@ -262,12 +279,19 @@ int deliver(Carriers *carriers, const VSFrame *carrier, int i, VSCore *core, cha
 
 void drop_late(Carriers *carriers) {
     for (Late *late; (late = find_late(carriers, 0));) {
-        take_off(carriers, late);
+        take_off(carriers, late, 0);
         stop_using(carriers, late);
     }
 }
 
 /* ---- going ahead ---- */
+
+/* Whether `chunk` is neither here nor on its way, has not failed, and no other one is on its way. The one
+ * before it has arrived, even if those who wait for it are told one after another. Under the lock. */
+static int can_ask(const Carriers *carriers, int chunk) {
+    int is_here = carriers->next.frame && carriers->next.chunk == chunk;
+    return !is_here && chunk != carriers->failed && (carriers->asked < 0 || carriers->asked == chunk - 1);
+}
 
 int should_go_ahead(Carriers *carriers, int chunk, int chunk_frames) {
     mutex_lock(&carriers->lock);
@@ -278,24 +302,24 @@ int should_go_ahead(Carriers *carriers, int chunk, int chunk_frames) {
             carriers->reads_through = in_order && 2 * carriers->frames_read >= chunk_frames;
             carriers->chunk_read = chunk;
             carriers->frames_read = 0;
-            if (!in_order) carriers->run = 0;
+            if (!in_order) carriers->run = 0, carriers->failed = -1;
         }
         carriers->frames_read++;
         carriers->run++;
     }
     int reading = carriers->reads_through || 2 * carriers->frames_read >= chunk_frames;
     int wanted = chunk == carriers->chunk_read && reading && carriers->run >= FRAMES_OF_A_READER &&
-                 !carriers->asking && !(carriers->next.frame && carriers->next.chunk == chunk + 1);
-    if (wanted) carriers->asking = 1;
+                 can_ask(carriers, chunk + 1);
+    if (wanted) carriers->asked = chunk + 1;
     mutex_unlock(&carriers->lock);
     return wanted;
 }
 
 int goes_through(Carriers *carriers, int chunk) {
     mutex_lock(&carriers->lock);
-    int wanted = chunk == carriers->chunk_read + 1 && carriers->run >= FRAMES_OF_A_READER && !carriers->asking &&
-                 !(carriers->next.frame && carriers->next.chunk == chunk + 1);
-    if (wanted) carriers->asking = 1;
+    int wanted = chunk == carriers->chunk_read + 1 && carriers->run >= FRAMES_OF_A_READER &&
+                 can_ask(carriers, chunk + 1);
+    if (wanted) carriers->asked = chunk + 1;
     mutex_unlock(&carriers->lock);
     return wanted;
 }
@@ -306,7 +330,8 @@ static void VS_CC came_ahead(void *data, const VSFrame *carrier, int chunk, VSNo
     (void)error; /* the chunk fails again, and is reported, when it is asked for */
     if (carrier) hold_carrier(carriers, carrier, chunk, 1);
     mutex_lock(&carriers->lock);
-    carriers->asking = 0;
+    if (!carrier) carriers->failed = chunk;
+    if (carriers->asked == chunk) carriers->asked = -1;
     mutex_unlock(&carriers->lock);
     vsapi->freeNode(node);
     release_carriers(carriers);

@@ -43,7 +43,7 @@ typedef struct {
     Late *late[MOST_LATE];
     int chunk_read, frames_read, run; /* what is being read: frames of this chunk, frames since a seek */
     int reads_through;                /* whether the chunk before was read too */
-    int asking;                       /* whether a chunk computed ahead has not arrived */
+    int asked, failed;                /* the chunk computed ahead that has not arrived, or has failed; or -1 */
 } Carriers;
 
 /* Properties of a carrier: its output frames, their generation, and the number of its late pictures, if
@@ -66,7 +66,7 @@ void let_go_of_carrier(Carriers *carriers, int chunk);
 void let_go_of_carriers(Carriers *carriers);
 
 int64_t generation(Carriers *carriers);
-/* Drops earlier pictures, ours and those of the filters after us: a frame has one answer. */
+/* Begins a new generation: drops earlier pictures, ours and those of the filters after us. */
 void make_stale(Carriers *carriers, VSCore *core);
 
 /* Makes room for the late pictures of one more chunk, by delivering the oldest ones. */
@@ -84,8 +84,8 @@ int is_computed(Carriers *carriers, const VSFrame *carrier);
 /* Waits until they are computed. If that fails, `deliver` says so. */
 void wait_for(Carriers *carriers, const VSFrame *carrier);
 
-/* Notes that a frame of `chunk` is handed out. Returns whether the next chunk should be asked for now:
- * the clip is read in order, and no other one is on its way. `go_ahead` must follow. */
+/* Notes that a frame of `chunk` is about to be handed out. Returns whether the next chunk should be asked
+ * for now: the clip is read in order, and no other one is on its way. `go_ahead` must follow. */
 int should_go_ahead(Carriers *carriers, int chunk, int chunk_frames);
 /* The same when `chunk` is asked for, before any frame of it is handed out. */
 int goes_through(Carriers *carriers, int chunk);

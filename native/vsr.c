@@ -316,7 +316,11 @@ static const VSFrame *proceed(Chunk *d, int k, Request *request, VSFrameContext 
         /* Another step is due first, another request has done this one, or the rendering step is next. */
         let_go(d, request, context, vsapi);
     }
-    if (same(&want, &request->render)) return render(d, &want, context, core, vsapi, error);
+    if (same(&want, &request->render)) {
+        /* If its frames are asked for again and fail, it is this step that misses them. */
+        request->step = want;
+        return render(d, &want, context, core, vsapi, error);
+    }
     if (want.render) request->render = want;
     request->step = want;
     ask(d, &want, context, vsapi);
@@ -371,7 +375,8 @@ static void VS_CC chunk_free(void *instance, VSCore *core, const VSAPI *vsapi) {
 /* ---- Vsr: hands out ---- */
 
 typedef struct {
-    VSNode *chunks, *early; /* `early` only if chunks are computed ahead */
+    VSNode *chunks, *ready; /* VsrChunk; VsrReady after it, or itself */
+    VSNode *early;          /* only if chunks are computed ahead */
     int chunk, frames;
     Carriers *carriers;
 } Handout;
@@ -388,29 +393,34 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
             vsapi->freeFrame(carrier);
             carrier = NULL;
         }
-        if (!carrier) vsapi->requestFrameFilter(chunk, d->chunks, context);
+        if (!carrier) vsapi->requestFrameFilter(chunk, d->ready, context);
     } else if (reason == arAllFramesReady) {
-        carrier = vsapi->getFrameFilter(chunk, d->chunks, context);
+        carrier = vsapi->getFrameFilter(chunk, d->ready, context);
     }
     if (!carrier) return NULL;
     char error[VSR_MESSAGE_SIZE] = "";
     /* It may have become stale on its way here. */
     int useless = !hold_carrier(d->carriers, vsapi->addFrameRef(carrier), chunk, 0);
+    int next = chunk + 1;
+    /* Before its picture is waited for: so a second device works beside this one, and one alone has no
+     * pause between two chunks. */
+    if (!useless && d->early && next <= (d->frames - 1) / d->chunk &&
+        should_go_ahead(d->carriers, chunk, d->chunk))
+        go_ahead(d->carriers, d->early, next);
     if (!useless) useless = deliver(d->carriers, carrier, n % d->chunk, core, error);
     if (useless) {
         vsapi->freeFrame(carrier);
-        if (reason == arAllFramesReady) vsapi->releaseFrameEarly(d->chunks, chunk, context);
+        /* It may have come into the cache after the caches were cleared. */
+        vsapi->clearNodeCache(d->chunks);
+        if (reason == arAllFramesReady) vsapi->releaseFrameEarly(d->ready, chunk, context);
         if (*error) vsapi->setFilterError(error, context);
-        else vsapi->requestFrameFilter(chunk, d->chunks, context);
+        else vsapi->requestFrameFilter(chunk, d->ready, context);
         return NULL;
     }
     const VSFrame *frame = vsapi->mapGetFrame(vsapi->getFramePropertiesRO(carrier), FRAMES, n % d->chunk, NULL);
     vsapi->freeFrame(carrier);
     /* A reader in order needs no more of this chunk: a clip read to its end holds no carrier. */
     if (n % d->chunk == d->chunk - 1 || n == d->frames - 1) let_go_of_carrier(d->carriers, chunk);
-    int next = chunk + 1;
-    if (d->early && next <= (d->frames - 1) / d->chunk && should_go_ahead(d->carriers, chunk, d->chunk))
-        go_ahead(d->carriers, d->early, next);
     return frame;
 }
 
@@ -420,6 +430,7 @@ static void VS_CC handout_free(void *instance, VSCore *core, const VSAPI *vsapi)
     let_go_of_carriers(d->carriers);
     release_carriers(d->carriers);
     vsapi->freeNode(d->early);
+    vsapi->freeNode(d->ready);
     vsapi->freeNode(d->chunks);
     free(d);
 }
@@ -547,14 +558,16 @@ static VSNode *handout_node(VSNode *chunks, const VSVideoInfo *info, const Gpu *
         return NULL;
     }
     VSNode *early = spec->prefetch ? early_node(chunks, core, vsapi) : NULL;
-    if (spec->arrivals || gpu) chunks = ready_node(chunks, early, carriers, core, vsapi);
-    if (!chunks) {
+    VSNode *ready = vsapi->addNodeRef(chunks);
+    if (spec->arrivals || gpu) ready = ready_node(ready, early, carriers, core, vsapi);
+    if (!ready) {
         vsapi->freeNode(early);
+        vsapi->freeNode(chunks);
         free(d);
         return NULL;
     }
-    *d = (Handout){chunks, early, chunk, info->numFrames, share_carriers(carriers)};
-    VSFilterDependency dependency = {chunks, rpGeneral};
+    *d = (Handout){chunks, ready, early, chunk, info->numFrames, share_carriers(carriers)};
+    VSFilterDependency dependency = {ready, rpGeneral};
     VSNode *node = vsapi->createVideoFilterEx2("Vsr", info, handout_frame, handout_free, fmParallel,
                                                gpu ? ffGPUOutput : 0, &dependency, 1, d, core);
     /* Otherwise the core knows best: a filter after this one may look at neighbouring frames. */

@@ -1,10 +1,12 @@
-"""The memory of this machine, and of the container that a process runs in."""
+"""The names of devices, and the memory of this machine and of the container of a process."""
 
 from pathlib import Path
 
 import pytest
+import torch
 
 from vs_vsr import devices
+from vs_vsr.errors import ArgumentError, DeviceError
 
 
 @pytest.mark.parametrize(
@@ -63,3 +65,45 @@ def test_the_line_of_a_gpu_tells_which_kernels_are_on(monkeypatch: pytest.Monkey
     monkeypatch.setattr(devices, "describe", lambda device: f"warp on {device}")
     (line,) = [text for name, text in devices.describe_all() if name == "cuda:0"]
     assert line == 'GPU 9; own kernels: warp on cuda:0; precision="auto" is float16'
+
+
+@pytest.fixture
+def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_gpu_count", lambda: 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        ("auto", ["cuda:0"]),
+        ("cuda", ["cuda:0"]),
+        ("cpu:3", ["cpu"]),
+        ("cuda:0,cuda:1", ["cuda:0", "cuda:1"]),
+        ("cuda:2, cuda:0", ["cuda:2", "cuda:0"]),
+    ],
+)
+def test_names_of_devices(three_gpus: None, name: str, want: list[str]) -> None:
+    assert devices.find_devices("EDVR", name) == tuple(map(torch.device, want))
+
+
+@pytest.mark.parametrize(
+    "name", ["cuda:0,cpu", "cpu,cpu", "cuda:0,cuda:0", "cuda,cuda:0", "cuda:0,auto", "cuda:1,auto"]
+)
+def test_a_list_of_something_else_than_different_gpus(three_gpus: None, name: str) -> None:
+    with pytest.raises(ArgumentError) as e:
+        devices.find_devices("EDVR", name)
+    assert str(e.value) == (
+        'EDVR: device must be different GPUs if it is a list ("cuda:0,cuda:1"), got '
+        f'"{name}". Name each GPU once and nothing else.'
+    )
+
+
+def test_a_list_with_a_gpu_that_is_not_there(three_gpus: None) -> None:
+    with pytest.raises(DeviceError) as e:
+        devices.find_devices("EDVR", "cuda:0,cuda:9")
+    assert str(e.value) == (
+        "EDVR: device must be one that this machine has (cpu, cuda:0, cuda:1, cuda:2), got "
+        '"cuda:9". Choose one of these, or "auto".'
+    )
+    with pytest.raises(ArgumentError, match=r'"cpu" or "cuda:N", got ""\. Leave it'):
+        devices.find_devices("EDVR", "cuda:0,")

@@ -22,8 +22,8 @@ __all__ = [
     "check_gpu_room",
     "default_dtype",
     "describe_all",
-    "find_device",
     "find_device_of_clip",
+    "find_devices",
     "find_dtype",
     "memory_bytes",
     "prepare",
@@ -36,17 +36,31 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def find_device(filter_name: str, name: str) -> torch.device:
-    """The device of this name; for "auto" a GPU if there is one.
+def find_devices(filter_name: str, name: str) -> tuple[torch.device, ...]:
+    """The device of this name, or several GPUs; for "auto" a GPU if there is one.
 
     Args:
-        filter_name: The filter it is for, for the messages.
-        name: "auto", "cpu", "cuda" or "cuda:N".
+        filter_name: The filter they are for, for the messages.
+        name: "auto", "cpu", "cuda" or "cuda:N", or names of different GPUs joined by commas.
 
     Raises:
-        ArgumentError: This is not the name of a device.
+        ArgumentError: This is not the name of a device, or the list holds something else than
+            different GPUs.
         DeviceError: This machine does not have the device.
     """
+    parts = [part.strip() for part in name.split(",")]
+    found = tuple(_find_device(filter_name, part) for part in parts)
+    gpus = {device for device in found if device.type == "cuda"}
+    if len(parts) > 1 and ("auto" in parts or len(gpus) < len(parts)):
+        raise ArgumentError(
+            f"{filter_name}: device must be different GPUs if it is a list "
+            f'("cuda:0,cuda:1"), got "{name}". Name each GPU once and nothing else.'
+        )
+    return found
+
+
+def _find_device(filter_name: str, name: str) -> torch.device:
+    """One device, as `find_devices`."""
     count = _gpu_count()
     if name == "auto":
         return torch.device("cuda:0" if count else "cpu")
@@ -98,7 +112,12 @@ def find_device_of_clip(filter_name: str, name: str, uuid: bytes, gpu_name: str)
         )
     if name == "auto":
         return of_clip
-    device = find_device(filter_name, name)
+    if "," in name:
+        raise ArgumentError(
+            f"{filter_name}: device must be one GPU, as the clip is on one ({gpu_name}), got "
+            f'"{name}". Leave it out, or put std.GPUDownload before the filter.'
+        )
+    device = _find_device(filter_name, name)
     if device != of_clip:
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
         raise ArgumentError(

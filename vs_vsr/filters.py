@@ -29,7 +29,8 @@ class CommonArguments(TypedDict, total=False):
     """Arguments that every filter has.
 
     weights: A published name (`vs-vsr weights list`) or a file.
-    device: "auto" (a GPU if there is one), "cpu", "cuda:0", …
+    device: "auto" (a GPU if there is one), "cpu", "cuda:0", …; or different GPUs, which take the
+        segments of the clip in turn: "cuda:0,cuda:1".
     precision: "auto" (fp16 on a GPU; on a CPU bf16 if the processor has it; fp32 for VRT),
         "fp32", "bf16" or "fp16".
     chunk: Frames computed together; the default is smaller if the pictures are large. 0 is the

@@ -47,6 +47,15 @@ def test_another_device_is_refused(gpus: None, name: str) -> None:
     )
 
 
+def test_several_devices_are_refused(gpus: None) -> None:
+    with pytest.raises(ArgumentError) as e:
+        find_device_of_clip("EDVR", "cuda:0,cuda:1", UUID, "GPU 1")
+    assert str(e.value) == (
+        "EDVR: device must be one GPU, as the clip is on one (GPU 1), got "
+        '"cuda:0,cuda:1". Leave it out, or put std.GPUDownload before the filter.'
+    )
+
+
 def test_names_are_checked_as_ever(gpus: None) -> None:
     with pytest.raises(ArgumentError, match=r'^EDVR: device must be "auto", "cpu" or "cuda:N", '):
         find_device_of_clip("EDVR", "gpu", UUID, "GPU 1")

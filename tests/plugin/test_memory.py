@@ -162,14 +162,17 @@ def test_what_is_chosen_fits_and_what_is_better_does_not(
     assert found == (order[fits.index(True)] if any(fits) else None)
 
 
-def planned(gib: int, width: int, height: int, **values: Any) -> plans.Setup:
-    """BasicVSR on a GPU of this memory."""
+def planned(
+    gib: int, width: int, height: int, *others: int, at: int = 0, **values: Any
+) -> plans.Setup:
+    """BasicVSR on a GPU of this memory, or on device `at` of that one and others."""
     arguments = Arguments("BasicVSR", {"device": "cpu", **values})
     options = Options.read(arguments, FILTERS["BasicVSR"].defaults, width, height)
-    options = replace(options, device=torch.device("cuda:0"), dtype=torch.float16)
+    gpus = tuple(torch.device("cuda", i) for i in range(1 + len(others)))
+    options = replace(options, device=gpus[at], devices=gpus, dtype=torch.float16)
     with pytest.MonkeyPatch.context() as patch:
-        memory = {None: 256 << 30, options.device: gib << 30}
-        patch.setattr(devices, "memory_bytes", lambda device=None: memory[device])
+        memory = dict(zip((None, *gpus), (256, gib, *others), strict=True))
+        patch.setattr(devices, "memory_bytes", lambda device=None: memory[device] << 30)
         patch.setattr(plans, "tiles", lambda *a: tiles(*a[:5]))
         yuv420p8 = 3 << 28 | 8 << 16 | 1 << 8 | 1
         info = ClipInfo(width, height, 1000, yuv420p8, 25, 1)
@@ -186,6 +189,13 @@ def test_a_small_gpu_takes_less_and_says_so() -> None:
     assert (setup.plan.chunk, setup.tiles[0].columns.stop) == (7, 768)
     assert setup.message == "BasicVSR: chunk is 7 and tile is 768, as cuda:0 has 8.0 GiB."
     assert planned(12, 960, 540).message.startswith("BasicVSR: chunk is 15 and tile is 0, as")
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_of_several_gpus_the_smallest_decides_for_all(at: int) -> None:
+    alone, setup = planned(8, 960, 540), planned(80, 960, 540, 8, 24, at=at)
+    assert setup.plan == alone.plan and len(setup.tiles) == len(alone.tiles)
+    assert setup.message == alone.message.replace("cuda:0", "cuda:1")
 
 
 def test_what_the_user_names_stays() -> None:

@@ -110,3 +110,15 @@ def test_once_all_has_come_nothing_is_left_of_it(data: st.DataObject) -> None:
     for k in range(plan.chunks):
         assert (gaps.start(k), gaps.is_cold(k)) == (plan.segment_start(k), False)
         assert gaps.done(plan.render(k)) == []
+
+
+def test_all_who_listen_hear_what_is_stale() -> None:
+    gaps = Gaps(PLAN)
+    heard: tuple[list[range], list[range]] = ([], [])
+    for listener in heard:
+        gaps.on_stale(listener.append)
+    gaps.failed(PLAN.render(0))
+    gaps.done(PLAN.render(1, cold=True))
+    assert heard == ([], [])
+    gaps.done(PLAN.render(0))
+    assert heard == ([range(2, 3)], [range(2, 3)])

@@ -10,7 +10,7 @@ from typing import get_args
 
 import torch
 
-from vs_vsr.devices import Precision, find_device, find_device_of_clip, find_dtype
+from vs_vsr.devices import Precision, find_device_of_clip, find_devices, find_dtype
 from vs_vsr.errors import ArgumentError
 from vs_vsr.plugin.gpu import GpuDevice
 from vs_vsr.streaming.scenes import Scenes
@@ -60,6 +60,9 @@ class Options:
     """The arguments that every filter has, checked. Sizes are in pixels."""
 
     device: torch.device
+    """One of `devices`: the one that a network, its tiles and its runner are for."""
+    devices: tuple[torch.device, ...]
+    """All that serve the filter, by the same plan."""
     dtype: torch.dtype
     tile: int
     overlap: int
@@ -84,11 +87,12 @@ class Options:
         """
         name = arguments.filter_name
         asked = arguments.text("device", "auto")
-        device = (
-            find_device_of_clip(name, asked, gpu.uuid, gpu.name)
+        devices = (
+            (find_device_of_clip(name, asked, gpu.uuid, gpu.name),)
             if gpu
-            else find_device(name, asked)
+            else find_devices(name, asked)
         )
+        device = devices[0]
         precision: Precision = arguments.choice("precision", "auto", get_args(Precision))
         dtype = find_dtype(name, precision, device, defaults.dtype)
         tile = arguments.at_least("tile", defaults.tile, 0)
@@ -105,6 +109,7 @@ class Options:
             raise arguments.error("overlap", rule, overlap, f"Use {tile // 4}.")
         return cls(
             device=device,
+            devices=devices,
             dtype=dtype,
             tile=tile,
             overlap=overlap,

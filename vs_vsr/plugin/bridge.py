@@ -29,7 +29,7 @@ from vs_vsr.streaming.plan import Step
 
 __all__ = ["ABI", "attach"]
 
-ABI = 5
+ABI = 6
 # VSR_MESSAGE_SIZE.
 _TEXT = 1024
 

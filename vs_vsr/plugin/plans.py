@@ -110,7 +110,9 @@ def _on_gpu(
     given = [arguments.given(name) for name in ("chunk", "tile")]
     if all(given):
         return row.defaults, options, ""
-    name, total = arguments.filter_name, devices.memory_bytes(options.device)
+    # The devices of a filter must all have one plan.
+    device = min(options.devices, key=devices.memory_bytes)
+    name, total = arguments.filter_name, devices.memory_bytes(device)
     asked = arguments.at_least("chunk", row.defaults.chunk, 0) or clip.num_frames
     asked = min(asked, clip.num_frames)
     found = fitting(
@@ -127,15 +129,13 @@ def _on_gpu(
     if found is None:
         raise DeviceError(
             f"{name}: device must have the memory for a chunk of frames of {clip.width}x"
-            f"{clip.height}, got {options.device} with {_gib(total)}. Leave out chunk and tile, "
+            f"{clip.height}, got {device} with {_gib(total)}. Leave out chunk and tile, "
             'crop the clip, or use device="cpu".'
         )
     chunk, tile = found
     message = ""
     if (chunk, tile) != (asked, options.tile):
-        message = (
-            f"{name}: chunk is {chunk} and tile is {tile}, as {options.device} has {_gib(total)}."
-        )
+        message = f"{name}: chunk is {chunk} and tile is {tile}, as {device} has {_gib(total)}."
     if tile != options.tile:
         overlap = arguments.at_least("overlap", min(row.defaults.overlap, tile // 4), 0)
         options = replace(options, tile=tile, overlap=overlap)

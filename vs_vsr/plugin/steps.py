@@ -56,8 +56,8 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
             device: Where it computes.
             transfer: Moves frames there and back.
             hint: What to do if there is too little memory.
-            wider: Makes a runner along the same plan whose values do not overflow, for chunks in
-                which those of `runner` do; None if they cannot.
+            wider: Makes a runner with the same plan and gaps whose values do not overflow, for
+                chunks in which those of `runner` do; None if they cannot.
         """
         self._filter_name = filter_name
         self._runner = runner
@@ -170,8 +170,7 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
         runners = [runner for runner in (self._runner, self._wide_runner) if runner is not None]
         try:
             if missing is not None:
-                for runner in runners:
-                    runner.failed(missing)
+                self._runner.failed(missing)
         finally:
             for runner in runners:
                 runner.ended(chunk)

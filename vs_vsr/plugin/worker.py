@@ -1,7 +1,7 @@
 """Makes what serves one call of a filter, from its arguments."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -11,10 +11,12 @@ from torch import nn
 from vs_vsr import devices
 from vs_vsr.errors import ArgumentError
 from vs_vsr.plugin.arguments import Arguments, Options
-from vs_vsr.plugin.contract import RGBH, ClipInfo, Spec
+from vs_vsr.plugin.contract import RGBH, ClipInfo, GpuWorker, HostWorker, Spec
 from vs_vsr.plugin.gpu import GpuDevice
-from vs_vsr.plugin.plans import FILTERS, plan_for, work_format
+from vs_vsr.plugin.plans import FILTERS, Setup, plan_for, work_format
 from vs_vsr.plugin.steps import FilterWorker, GpuFilterWorker, memory_errors
+from vs_vsr.plugin.turns import SegmentsInTurn
+from vs_vsr.streaming.gaps import Gaps
 from vs_vsr.streaming.runner import Runner
 from vs_vsr.transfer.host import HostTransfer
 from vs_vsr.transfer.resident import ResidentTransfer
@@ -37,7 +39,7 @@ _build_lock = threading.Lock()
 
 def create(
     filter_name: str, values: Mapping[str, int | float | str], clip: ClipInfo
-) -> tuple[Spec, "FilterWorker | GpuFilterWorker"]:
+) -> tuple[Spec, HostWorker | GpuWorker]:
     """Check the arguments of a filter and build what runs it.
 
     Args:
@@ -56,8 +58,13 @@ def create(
     arguments = Arguments(filter_name, values)
     defaults = FILTERS[filter_name].defaults
     options = Options.read(arguments, defaults, clip.width, clip.height, clip.gpu)
-    network = _network(arguments, options)
-    setup = plan_for(network, arguments, options, clip)
+
+    def set_up(device: torch.device, dtype: torch.dtype) -> Setup:
+        here = replace(options, device=device, dtype=dtype)
+        return plan_for(_network(arguments, here), arguments, here, clip)
+
+    setups = {device: set_up(device, options.dtype) for device in options.devices}
+    setup = setups[options.device]
     plan, frames_per_input = setup.plan, setup.frames_per_input
     if frames_per_input * clip.fps_num > _LARGEST:
         rule = f"at a rate whose numerator is at most {_LARGEST // frames_per_input}"
@@ -66,7 +73,7 @@ def create(
     # What one chunk reads and the next one reads again, and the frames fetched ahead.
     around = 2 * (plan.lookahead + plan.context) + plan.preroll
     cache_frames = min(plan.chunk * (1 + options.prefetch) + around, plan.frames)
-    transfer = None if clip.gpu else _transfer(options.device, cache_frames)
+    transfers = [] if clip.gpu else [_transfer(device, cache_frames) for device in setups]
     spec = Spec(
         work_format=work_format(clip.format, options.device),
         width=scale * clip.width,
@@ -76,33 +83,50 @@ def create(
         cache_frames=cache_frames,
         matrix=options.matrix,
         prefetch=options.prefetch,
-        arrivals=transfer is not None and transfer.arrivals,
+        arrivals=any(transfer.arrivals for transfer in transfers),
         fps_num=frames_per_input * clip.fps_num,
         fps_den=clip.fps_den,
         frames_per_input=frames_per_input,
         message=setup.message,
     )
 
+    gaps = Gaps(plan)
     wider_dtype = devices.wider_dtype(options.device, options.dtype)
 
-    def wider(dtype: torch.dtype) -> Runner:
-        wide = replace(options, dtype=dtype)
-        stream = plan_for(_network(arguments, wide), arguments, wide, clip).stream
-        return Runner(stream, plan, options.scenes, setup.tiles)
+    def runner(device: torch.device, dtype: torch.dtype) -> Runner:
+        here = setups[device]
+        stream = here.stream if dtype == options.dtype else set_up(device, dtype).stream
+        return Runner(stream, plan, options.scenes, here.tiles, gaps)
 
-    runner = Runner(setup.stream, plan, options.scenes, setup.tiles)
+    def wider(device: torch.device) -> Callable[[], Runner] | None:
+        return None if wider_dtype is None else partial(runner, device, wider_dtype)
+
     hint = f"Use chunk={plan.chunk // 2}, or tile=256." if plan.chunk > 1 else "Use tile=256."
-    use_wider = None if wider_dtype is None else partial(wider, wider_dtype)
-    device = options.device
-    if transfer is not None:
-        return spec, FilterWorker(filter_name, runner, device, transfer, hint=hint, wider=use_wider)
+    if transfers:
+        workers = [
+            FilterWorker(
+                *(filter_name, runner(device, options.dtype), device, transfer),
+                hint=hint,
+                wider=wider(device),
+            )
+            for device, transfer in zip(setups, transfers, strict=True)
+        ]
+        return spec, SegmentsInTurn(workers, plan) if len(workers) > 1 else workers[0]
     assert clip.gpu is not None
+    device, network = options.device, _network(arguments, options)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     clip.gpu.reserve(weights + setup.gpu_bytes)
     smaller = max(plan.chunk // 2, 1)
     devices.check_gpu_room(filter_name, device, setup.gpu_bytes, clip.gpu.limit, smaller)
     resident = _resident(filter_name, device, clip, clip.gpu, spec)
-    return spec, GpuFilterWorker(filter_name, runner, device, resident, hint=hint, wider=use_wider)
+    return spec, GpuFilterWorker(
+        filter_name,
+        runner(device, options.dtype),
+        device,
+        resident,
+        hint=hint,
+        wider=wider(device),
+    )
 
 
 def _resident(

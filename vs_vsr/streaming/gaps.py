@@ -1,5 +1,7 @@
 """Which frames the source could not give, and what was made without them: integers only."""
 
+from collections.abc import Callable
+
 from vs_vsr.streaming.plan import Plan, Step
 
 __all__ = ["Gaps"]
@@ -24,6 +26,11 @@ class Gaps:
         self._without_preroll: dict[int, set[int]] = {}
         # The frames of the last step that was done.
         self._available = range(0)
+        self._listeners: list[Callable[[range], object]] = []
+
+    def on_stale(self, forget: Callable[[range], object]) -> None:
+        """Call `forget` with chunks before which the state is stale, whenever `done` finds some."""
+        self._listeners.append(forget)
 
     def start(self, chunk: int) -> int:
         """The chunk at which the state that leads to `chunk` begins."""
@@ -81,6 +88,9 @@ class Gaps:
             del self._missing[step.chunk]
             # The state right after the chunk was made by this very step.
             stale.append(self._after(step.chunk, step.chunk + 2))
+        for chunks in stale:
+            for forget in self._listeners:
+                forget(chunks)
         return stale
 
     def _came(self, first: int, last: int) -> bool:

@@ -27,14 +27,31 @@ class Runner:
     `expected` and `ended` meanwhile.
     """
 
-    def __init__(self, stream: Stream, plan: Plan, scenes: Scenes, tiles: Sequence[Tile]) -> None:
-        """Run `stream` along `plan`; `tiles`, at least one, cover the frame."""
+    def __init__(
+        self,
+        stream: Stream,
+        plan: Plan,
+        scenes: Scenes,
+        tiles: Sequence[Tile],
+        gaps: Gaps | None = None,
+    ) -> None:
+        """Run `stream` along `plan`.
+
+        Args:
+            stream: The network.
+            plan: What it runs along.
+            scenes: Where cuts are.
+            tiles: At least one; they cover the frame.
+            gaps: Those of the clip, where several runners share its chunks: what one of them could
+                not get, the others do without too. Only one of them may run at a time.
+        """
         self._stream = stream
         self._plan = plan
         self._scenes: Scenes = scenes
         self._tiles = tiles
         self._states = StateCache(1 if plan.state_is_cache else None)
-        self._gaps = Gaps(plan)
+        self._gaps = gaps or Gaps(plan)
+        self._gaps.on_stale(self._states.drop)
         # Chunks that are asked for and not yet done.
         self._wanted: set[int] = set()
 
@@ -134,10 +151,7 @@ class Runner:
         last = span.output.stop - 1
         self._states.put(step.chunk + 1, Carried(frames[last], marks[last], tuple(states)))
         self._trim()
-        stale = self._gaps.done(step)
-        for chunks in stale:
-            self._states.drop(chunks)
-        return bool(stale)
+        return bool(self._gaps.done(step))
 
     def failed(self, step: Step) -> None:
         """Note that the source could not give the frames of `step`."""
