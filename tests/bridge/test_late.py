@@ -264,3 +264,58 @@ def test_one_thread_waits_for_a_chunk_and_the_others_go_on(stand_in: ModuleType)
         assert [values(f.result(60)) for f in futures] == [expected(n) for n in range(4, 8)]
     finally:
         core.num_threads = before
+
+
+def test_a_carrier_that_comes_into_the_cache_after_it_became_stale(
+    stand_in: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunk 3 is done, but not yet cached, when chunk 2 turns out to be of no use."""
+    run, ended = stand_in.Worker.run, stand_in.Worker.ended
+
+    def note(self: Any, job: Any) -> Any:
+        outcome = run(self, job)
+        if job.step.chunk == 2 and not self.useless:
+            self.useless.add(outcome.late)
+            self.computed[outcome.late] = ending
+        return outcome
+
+    ending = threading.Event()
+
+    def slowly(self: Any, chunk: int, missing: Any) -> None:
+        if chunk == 3:
+            ending.set()
+            time.sleep(0.3)
+        ended(self, chunk, missing)
+
+    monkeypatch.setattr(stand_in.Worker, "run", note)
+    monkeypatch.setattr(stand_in.Worker, "ended", slowly)
+    before, core.num_threads = core.num_threads, 4
+    try:
+        out = late(lookahead=0, segment=4)
+        futures = [out.get_frame_async(n) for n in (8, 12)]
+        assert [values(future.result(10))[0] for future in futures] == [8 / 64, 12 / 64]
+    finally:
+        core.num_threads = before
+
+
+def test_a_chunk_that_fails_ahead_is_not_asked_for_again_and_again(stand_in: ModuleType) -> None:
+    clip = numbered()
+
+    def check(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        if n == 9:
+            raise OSError("no such frame")
+        return f
+
+    source = clip.std.ModifyFrame(clip, check)
+    out = core.vsr.BasicVSR(source, weights="late", prefetch=1, lookahead=0, segment=4)
+    (worker,) = stand_in.workers
+    for n in range(8):
+        out.get_frame(n)
+        time.sleep(0.02)
+    assert [step.chunk for step in worker.failures] == [2]
+    with pytest.raises(vs.Error, match="no such frame"):
+        out.get_frame(8)
+    # Further on it goes ahead as ever.
+    for n in range(12, 17):
+        out.get_frame(n)
+    assert eventually(lambda: renders(worker)[-1] == 5)

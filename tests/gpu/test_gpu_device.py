@@ -25,7 +25,10 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (600 << 20, 8 << 30))
+    # 100 MiB of what is not free are torch's, for whoever comes next.
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (500 << 20, 8 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300 << 20)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200 << 20)
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda:1"])

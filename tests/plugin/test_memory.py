@@ -127,7 +127,10 @@ def test_a_footprint_is_what_the_network_takes(name: str) -> None:
         assert counted <= modelled <= 1.5 * counted
 
 
-SIZES = {"width": 960, "height": 540, "inputs": 70, "picture_bytes": 96 * 960 * 540, "itemsize": 2}
+SIZES = {
+    **{"width": 960, "height": 540, "inputs": 70, "itemsize": 2},
+    **{"picture_bytes": 96 * 960 * 540, "sample": 2},
+}
 BASICVSR = Footprint(5500, 370)
 
 
@@ -148,7 +151,7 @@ def test_what_is_chosen_fits_and_what_is_better_does_not(
 ) -> None:
     sizes = {
         **{"width": width, "height": height, "inputs": 40 + chunk, "itemsize": 2},
-        "picture_bytes": 96 * width * height,
+        **{"picture_bytes": 96 * width * height, "sample": 2},
     }
     chunks, sides = shorter_chunks(chunk), smaller_tiles(width, height)
     assert chunks[0] == chunk and chunks == sorted(chunks, reverse=True) and chunks[-1] >= 1
@@ -163,7 +166,7 @@ def test_what_is_chosen_fits_and_what_is_better_does_not(
 
 
 def planned(
-    gib: int, width: int, height: int, *others: int, at: int = 0, **values: Any
+    gib: int, width: int, height: int, *others: int, at: int = 0, frames: int = 1000, **values: Any
 ) -> plans.Setup:
     """BasicVSR on a GPU of this memory, or on device `at` of that one and others."""
     arguments = Arguments("BasicVSR", {"device": "cpu", **values})
@@ -175,7 +178,7 @@ def planned(
         patch.setattr(devices, "memory_bytes", lambda device=None: memory[device] << 30)
         patch.setattr(plans, "tiles", lambda *a: tiles(*a[:5]))
         yuv420p8 = 3 << 28 | 8 << 16 | 1 << 8 | 1
-        info = ClipInfo(width, height, 1000, yuv420p8, 25, 1)
+        info = ClipInfo(width, height, frames, yuv420p8, 25, 1)
         return plan_for(BasicVSR(8, 1), arguments, options, info)
 
 
@@ -205,10 +208,25 @@ def test_what_the_user_names_stays() -> None:
     assert (setup.plan.chunk, setup.tiles[0].rows.stop) == (12, 384)
 
 
+def test_where_nothing_else_fits_few_frames_in_small_tiles_are_taken() -> None:
+    setup = planned(8, 1920, 1080)
+    assert 1 <= setup.plan.chunk < 7
+    assert setup.tiles[0].rows.stop <= 768
+
+
+def test_what_fits_is_a_part_of_the_segment_that_the_user_names() -> None:
+    # A short clip does not shorten the default of a filter.
+    assert planned(80, 320, 180, frames=25, segment=60).message == ""
+    setup = planned(12, 960, 540, segment=44)
+    assert (setup.plan.chunk, setup.plan.segment) == (11, 44)
+
+
 def test_a_gpu_that_holds_nothing_is_refused() -> None:
     message = (
         "^BasicVSR: device must have the memory for a chunk of frames of 3840x2160, got cuda:0 "
-        r"with 1.0 GiB. Leave out chunk and tile, crop the clip, or use device=\"cpu\".$"
+        r"with 0.0 GiB. Crop the clip, or use device=\"cpu\".$"
     )
     with pytest.raises(DeviceError, match=message):
-        planned(1, 3840, 2160)
+        planned(0, 3840, 2160)
+    with pytest.raises(DeviceError, match=r"1.0 GiB. Leave out tile, crop the clip, or use"):
+        planned(1, 3840, 2160, tile=0)

@@ -30,6 +30,9 @@ class Noting:
     def arrived(self, n: int, frame: Frame) -> None:
         self.calls.append(("arrived", n))
 
+    def wait(self, late: int) -> None:
+        self.calls.append(("wait", late))
+
     def deliver(self, late: int, index: int) -> bool:
         self.calls.append(("deliver", late, index))
         return index == 0

@@ -70,7 +70,7 @@ class Frame:
 
     planes: Sequence[np.ndarray[Any, Any]]
     """R, G, B: (H, W), float32 or float16, with the frame's row stride; inputs are read-only.
-    None for an input frame on a GPU."""
+    Empty for an input frame on a GPU."""
     scene_prev: bool | None = None
     """`_SceneChangePrev`: whether a scene begins with this frame; None if the frame has none."""
     scene_next: bool | None = None

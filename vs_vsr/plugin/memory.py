@@ -41,6 +41,7 @@ def needed(
     tile: int,
     inputs: int,
     picture_bytes: int,
+    sample: int,
     itemsize: int,
 ) -> int:
     """Bytes on the device that a filter needs.
@@ -53,13 +54,14 @@ def needed(
         tile: Side of the tiles, which are computed one after another; 0 is whole frames.
         inputs: Frames beside those of a chunk that are kept.
         picture_bytes: Of the output frames for one input frame.
+        sample: Bytes of a sample of these.
         itemsize: Bytes of a feature's value.
     """
     area = width * height
     part = min(tile, width) * min(tile, height) if tile else area
     work = part * itemsize // 2 * (footprint.fixed + chunk * footprint.frame)
     # Tiles are added up in float32, whose pictures are beside those of the frames.
-    sums = chunk * 2 * picture_bytes if part < area else 0
+    sums = chunk * 4 * picture_bytes // sample if part < area else 0
     frames = 12 * area * (inputs + chunk)
     return int(_MARGIN * work) + sums + frames + _CHUNKS * chunk * picture_bytes
 

@@ -62,15 +62,30 @@ class Filter:
     """What its published network takes on a GPU; None if its tiles bound that."""
 
 
-def plan_for(network: nn.Module, arguments: Arguments, options: Options, clip: ClipInfo) -> Setup:
+def plan_for(
+    network: nn.Module,
+    arguments: Arguments,
+    options: Options,
+    clip: ClipInfo,
+    *,
+    fit: bool = True,
+) -> Setup:
     """How `network` runs over this clip.
+
+    Args:
+        network: The network.
+        arguments: Of the filter.
+        options: Those of them that every filter has.
+        clip: The clip.
+        fit: Whether chunk and tile have to fit in the memory of a GPU. Otherwise only the stream is
+            of use.
 
     Raises:
         ArgumentError: An argument breaks its rule.
     """
     # Chosen by the filter's name, because a reload makes other classes.
     row = FILTERS[arguments.filter_name]
-    if options.device.type == "cpu" or row.footprint is None:
+    if options.device.type == "cpu" or row.footprint is None or not fit:
         return row.plan(network, arguments, row.defaults, options, clip)
     defaults, options, message = _on_gpu(network, arguments, row, row.footprint, options, clip)
     setup = row.plan(network, arguments, defaults, options, clip)
@@ -83,6 +98,7 @@ def plan_for(network: nn.Module, arguments: Arguments, options: Options, clip: C
         tile=options.tile,
         inputs=2 * (plan.lookahead + plan.context) + plan.preroll + plan.chunk,
         picture_bytes=0,
+        sample=_sample_bytes(options, clip),
         itemsize=options.dtype.itemsize,
     )
     message = " ".join(filter(None, (message, setup.message)))
@@ -114,23 +130,33 @@ def _on_gpu(
     device = min(options.devices, key=devices.memory_bytes)
     name, total = arguments.filter_name, devices.memory_bytes(device)
     asked = arguments.at_least("chunk", row.defaults.chunk, 0) or clip.num_frames
-    asked = min(asked, clip.num_frames)
-    found = fitting(
-        footprint,
-        total,
-        width=clip.width,
-        height=clip.height,
-        chunks=[asked] if given[0] else shorter_chunks(asked),
-        tiles=[options.tile] if given[1] else smaller_tiles(clip.width, clip.height),
-        inputs=2 * row.defaults.lookahead + row.defaults.preroll + asked,
-        picture_bytes=_picture_bytes(network, options, clip),
-        itemsize=options.dtype.itemsize,
-    )
+    if given[0]:
+        asked = min(asked, clip.num_frames)
+    shorter = [asked] if given[0] else shorter_chunks(asked)
+    if arguments.given("segment") and not given[0]:
+        segment = arguments.at_least("segment", asked, 1)
+        shorter = [k for k in range(asked, 0, -1) if segment % k == 0] or shorter
+    choices = {
+        "width": clip.width,
+        "height": clip.height,
+        "inputs": 2 * row.defaults.lookahead + row.defaults.preroll + asked,
+        "picture_bytes": _picture_bytes(network, options, clip),
+        "sample": _sample_bytes(options, clip),
+        "itemsize": options.dtype.itemsize,
+    }
+    sides = [options.tile] if given[1] else smaller_tiles(clip.width, clip.height)
+    found = fitting(footprint, total, chunks=shorter, tiles=sides, **choices)
+    if found is None and not given[0]:
+        # Few frames in small tiles are slow, but they are an answer.
+        fewest = range(min(shorter) - 1, 0, -1)
+        found = fitting(footprint, total, chunks=fewest, tiles=sides, **choices)
     if found is None:
+        named = " and ".join(n for n in ("chunk", "tile") if arguments.given(n))
+        advice = f"Leave out {named}, crop" if named else "Crop"
         raise DeviceError(
             f"{name}: device must have the memory for a chunk of frames of {clip.width}x"
-            f"{clip.height}, got {device} with {_gib(total)}. Leave out chunk and tile, "
-            'crop the clip, or use device="cpu".'
+            f"{clip.height}, got {device} with {_gib(total)}. {advice} the clip, or use "
+            'device="cpu".'
         )
     chunk, tile = found
     message = ""
@@ -139,7 +165,7 @@ def _on_gpu(
     if tile != options.tile:
         overlap = arguments.at_least("overlap", min(row.defaults.overlap, tile // 4), 0)
         options = replace(options, tile=tile, overlap=overlap)
-    defaults = row.defaults if given[0] else replace(row.defaults, chunk=chunk)
+    defaults = row.defaults if chunk == asked else replace(row.defaults, chunk=chunk)
     return defaults, options, message
 
 
@@ -392,10 +418,13 @@ def _tiled(network: Any, plan: Plan, options: Options, clip: ClipInfo, message: 
     return Setup(network, plan, parts, message=message)
 
 
+def _sample_bytes(options: Options, clip: ClipInfo) -> int:
+    return 2 if work_format(clip.format, options.device) == RGBH else 4
+
+
 def _picture_bytes(network: Any, options: Options, clip: ClipInfo) -> int:
     """Memory of one output frame as the network's side writes it."""
-    sample = 2 if work_format(clip.format, options.device) == RGBH else 4
-    return int(3 * sample * clip.width * clip.height * network.scale**2)
+    return int(3 * _sample_bytes(options, clip) * clip.width * clip.height * network.scale**2)
 
 
 def _chunk(

@@ -4,7 +4,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -66,6 +66,7 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
         self._hint = hint
         self._wider = wider
         self._wide_runner: Runner | None = None
+        self._wide_lock = threading.Lock()
         # Chunks whose pictures were not finite. Which these are depends on the clip alone, as each
         # chunk is tried first, and goes on from the state of those before as it was tried.
         self._overflowed: set[int] = set()
@@ -88,7 +89,8 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
         """The step to do now for `chunk`; if `initial`, the one to expect when its turn comes."""
         runner = self._runner
         if chunk in self._overflowed and self._wider is not None:
-            runner = self._wide_runner = self._wide_runner or self._wider()
+            with self._wide_lock:
+                runner = self._wide_runner = self._wide_runner or self._wider()
         if initial:
             return runner.expected(chunk)
         self._current = runner
@@ -129,8 +131,13 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
 
     def _run(self, job: Job) -> Outcome:
         """Do a step, or give it to the device; `run` adds whether pictures are stale."""
-        with suppress(torch.OutOfMemoryError):
+        try:
             return self._step(job)
+        except RuntimeError as e:
+            # A CPU has nothing to give back, unless torch itself says so.
+            is_gpu = self._device.type != "cpu" or isinstance(e, torch.OutOfMemoryError)
+            if not is_gpu or not _is_of_memory(e):
+                raise
         # Outside of the handler, whose exception holds the memory of what failed. torch keeps freed
         # memory in pieces, and there may be enough once they are given back.
         torch.cuda.empty_cache()
@@ -256,9 +263,7 @@ def memory_errors(filter_name: str, device: torch.device, what: str, hint: str) 
     try:
         yield
     except (MemoryError, RuntimeError) as e:
-        # torch has an exception for the memory of a GPU; for that of a CPU it is a RuntimeError.
-        of_memory = isinstance(e, MemoryError | torch.OutOfMemoryError)
-        if not of_memory and "can't allocate memory" not in str(e):
+        if not _is_of_memory(e):
             raise
         asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(e), re.IGNORECASE)
         more = f" (it needs {asked[1]} more)" if asked else ""
@@ -266,3 +271,20 @@ def memory_errors(filter_name: str, device: torch.device, what: str, hint: str) 
         raise DeviceError(
             f"{filter_name}: {device} has no memory left for {what}{more}. {hint}"
         ) from e.with_traceback(None)
+
+
+# Of a CPU; of pinned memory; of cuBLAS; and of cuDNN, which says so where no algorithm has the
+# memory that it works in (pytorch/pytorch#108645).
+_NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "GET was unable to find an engine",
+)
+
+
+def _is_of_memory(e: Exception) -> bool:
+    """Whether an error says that there is no memory left."""
+    # torch has an exception for the memory that it manages itself.
+    is_own = isinstance(e, MemoryError | torch.OutOfMemoryError)
+    return is_own or any(text in str(e) for text in _NO_MEMORY)

@@ -53,6 +53,11 @@ class SegmentsInTurn:
         for segment in segments[: len(self._workers)]:
             self._of_segment(segment).arrived(n, frame)
 
+    def wait(self, late: int) -> None:
+        """Wait until late pictures are computed, as `Worker.wait`."""
+        worker, number = self._late[late]
+        worker.wait(number)
+
     def deliver(self, late: int, index: int) -> bool:
         """Fill one output frame, as `Worker.deliver`."""
         worker, number = self._late[late]

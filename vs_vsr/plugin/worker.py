@@ -59,9 +59,9 @@ def create(
     defaults = FILTERS[filter_name].defaults
     options = Options.read(arguments, defaults, clip.width, clip.height, clip.gpu)
 
-    def set_up(device: torch.device, dtype: torch.dtype) -> Setup:
+    def set_up(device: torch.device, dtype: torch.dtype, *, fit: bool = True) -> Setup:
         here = replace(options, device=device, dtype=dtype)
-        return plan_for(_network(arguments, here), arguments, here, clip)
+        return plan_for(_network(arguments, here), arguments, here, clip, fit=fit)
 
     setups = {device: set_up(device, options.dtype) for device in options.devices}
     setup = setups[options.device]
@@ -95,13 +95,13 @@ def create(
 
     def runner(device: torch.device, dtype: torch.dtype) -> Runner:
         here = setups[device]
-        stream = here.stream if dtype == options.dtype else set_up(device, dtype).stream
+        stream = here.stream if dtype == options.dtype else set_up(device, dtype, fit=False).stream
         return Runner(stream, plan, options.scenes, here.tiles, gaps)
 
     def wider(device: torch.device) -> Callable[[], Runner] | None:
         return None if wider_dtype is None else partial(runner, device, wider_dtype)
 
-    hint = f"Use chunk={plan.chunk // 2}, or tile=256." if plan.chunk > 1 else "Use tile=256."
+    hint = _less_memory(plan.chunk, max(clip.width, clip.height), options.tile)
     if transfers:
         workers = [
             FilterWorker(
@@ -127,6 +127,14 @@ def create(
         hint=hint,
         wider=wider(device),
     )
+
+
+def _less_memory(chunk: int, side: int, tile: int) -> str:
+    """What to do where memory runs out, for frames whose longer side is `side` pixels."""
+    smaller = [f"chunk={chunk // 2}"] if chunk > 1 else []
+    if min(tile or side, side) > 256:
+        smaller.append("tile=256")
+    return f"Use {', or '.join(smaller)}." if smaller else "Use another device, or crop the clip."
 
 
 def _resident(
