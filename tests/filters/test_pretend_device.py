@@ -159,6 +159,7 @@ def test_a_filter_that_is_let_go_leaves_nothing(
     assert not transfer._late
 
 
+@pytest.mark.slow
 # One of each kind of plan: segments of several chunks, with states of either kind, and of one.
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(
@@ -231,6 +232,7 @@ def test_a_chunk_is_given_to_the_other_device_while_one_is_not_finished(
     assert all(event.is_set() for event in given.values()) and not not_given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["BasicVSR", "IconVSR"])
 def test_a_source_that_fails_and_recovers_is_the_same_for_two_devices(
     name: str, folder: Path, two: list[StagedTransfer]
@@ -342,6 +344,7 @@ def test_chunks_that_overflow_are_computed_in_a_wider_type(
     assert same == [n for n in range(clip.num_frames) if n // 4 != 2]
 
 
+@pytest.mark.slow
 def test_a_chunk_that_overflows_on_one_of_two_devices(
     tmp_path: Path, wide: None, two: list[StagedTransfer]
 ) -> None:
