@@ -159,16 +159,10 @@ def test_a_filter_that_is_let_go_leaves_nothing(
     assert not transfer._late
 
 
-@pytest.mark.slow
 # One of each kind of plan: segments of several chunks, with states of either kind, and of one.
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("BasicVSR", "IconVSR", "EDVR", "BasicVSRPP"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in (SLOW, "VRT deblur")),
-    ],
-)
+@pytest.mark.parametrize("name", ["BasicVSR", "IconVSR", "EDVR", "BasicVSRPP", "VRT interpolate"])
 def test_two_devices_give_the_bits_of_one(
     name: str, order: str, folder: Path, two: list[StagedTransfer]
 ) -> None:
