@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from vs_vsr.kernels.selection import describe
 
 __all__ = [
     "Precision",
+    "check_cupy",
     "check_gpu_room",
     "default_dtype",
     "describe_all",
@@ -126,6 +128,20 @@ def find_device_of_clip(filter_name: str, name: str, uuid: bytes, gpu_name: str)
             "before any GPU filter."
         )
     return device
+
+
+def check_cupy(filter_name: str) -> None:
+    """Refuse a clip on a GPU where CuPy is missing, which reads the core's memory there.
+
+    Raises:
+        DeviceError: It is not installed.
+    """
+    if find_spec("cupy") is None:
+        major = str(torch.version.cuda).partition(".")[0]
+        raise DeviceError(
+            f"{filter_name}: clip must be in host memory where CuPy is not installed, got a GPU "
+            f'clip. Install "vs-vsr[cuda{major}]", or put std.GPUDownload before the filter.'
+        )
 
 
 def check_gpu_room(

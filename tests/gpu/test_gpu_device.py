@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from vs_vsr.devices import check_gpu_room, find_device_of_clip
+from vs_vsr import devices
+from vs_vsr.devices import check_cupy, check_gpu_room, find_device_of_clip
 from vs_vsr.errors import ArgumentError, DeviceError
 
 UUID = bytes(range(16))
@@ -87,3 +88,16 @@ def test_room_beside_the_frame_cache(gpus: None) -> None:
     )
     with pytest.raises(DeviceError, match=r"max_vram_cache_size to 0, or chunk to 1\.$"):
         check_gpu_room("EDVR", device, 9 << 30, 1 << 30, 1)
+
+
+def test_cupy_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "find_spec", lambda name: object())
+    check_cupy("EDVR")
+    monkeypatch.setattr(devices, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    with pytest.raises(DeviceError) as e:
+        check_cupy("EDVR")
+    assert str(e.value) == (
+        "EDVR: clip must be in host memory where CuPy is not installed, got a GPU clip. Install "
+        '"vs-vsr[cuda12]", or put std.GPUDownload before the filter.'
+    )

@@ -141,6 +141,7 @@ def _resident(
     filter_name: str, device: torch.device, clip: ClipInfo, gpu: GpuDevice, spec: Spec
 ) -> ResidentTransfer:
     """What reads and writes the frames of a clip on a GPU."""
+    devices.check_cupy(filter_name)
     # Imported here: only a machine with a GPU needs them.
     import cuda.bindings.runtime
 
