@@ -107,3 +107,14 @@ def test_a_list_with_a_gpu_that_is_not_there(three_gpus: None) -> None:
     )
     with pytest.raises(ArgumentError, match=r'"cpu" or "cuda:N", got ""\. Leave it'):
         devices.find_devices("EDVR", "cuda:0,")
+
+
+@pytest.mark.parametrize(("version", "built"), [("13.2", "for CUDA 13.2"), (None, "without CUDA")])
+def test_a_machine_without_a_gpu_says_so(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, built: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", version)
+    lines = dict(devices.describe_all())
+    assert set(lines) == {"cpu", "cuda"}
+    assert lines["cuda"] == f"none: torch, built {built}, finds no NVIDIA GPU with a driver"

@@ -238,7 +238,7 @@ def prepare(device: torch.device) -> None:
 
 
 def describe_all() -> Iterator[tuple[str, str]]:
-    """The name of each device, and a line about it."""
+    """The name of each device, and a line about it; without a GPU a line that says why."""
     names = {"cpu": f"{platform.machine()}, {torch.get_num_threads()} threads"}
     for i in range(_gpu_count()):
         kernels = describe(torch.device("cuda", i))
@@ -246,6 +246,9 @@ def describe_all() -> Iterator[tuple[str, str]]:
     for device, name in names.items():
         precision = str(default_dtype(torch.device(device))).removeprefix("torch.")
         yield device, f'{name}; precision="auto" is {precision}'
+    if not _gpu_count():
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+        yield "cuda", f"none: torch, built {built}, finds no NVIDIA GPU with a driver"
 
 
 def _gpu_count() -> int:
