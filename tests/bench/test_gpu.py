@@ -151,8 +151,7 @@ def test_every_stage_runs_on_a_processor(tmp_path: Path) -> None:
             assert "error" not in row or row["name"] == "vulkan", row
             assert row.get("right") is not False, row
     assert "40x24 YUV420P8" in found["end_to_end"]
-    # Until a filter takes them, which its signature says.
-    assert ("note" in found["end_to_end"]["40x24 GPU clip"]) is not clips.takes_gpu_clips()
+    assert found["end_to_end"]["40x24 GPU clip"]["note"] == "only on a GPU"
     assert found["one_answer"]["in order"]["distinct"] == 12
     assert found["one_answer"]["second process"]["right"] is True
     assert {"BasicVSR", "EDVR L", "VRT x4 (001)", "AnimeSR"} <= set(found["others"])

@@ -73,9 +73,14 @@ def plane_tensor(
 
 
 def resident(
-    filter_name: str, device: torch.device, clip: ClipInfo, gpu: GpuDevice, spec: Spec
+    filter_name: str,
+    device: torch.device,
+    clip: ClipInfo,
+    gpu: GpuDevice,
+    spec: Spec,
+    needed: int,
 ) -> Any:
-    assert device == CPU and gpu.memory > gpu.limit > 0
+    assert device == CPU and gpu.memory > gpu.limit > 0 and needed >= 0
     pretended = Device(Random(len(made)))
     frames = GpuFrames(Cuda(pretended), filter_name, gpu.timelines)
     made.append(

@@ -116,9 +116,7 @@ def create(
     device, network = options.device, _network(arguments, options)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     clip.gpu.reserve(weights + setup.gpu_bytes)
-    smaller = max(plan.chunk // 2, 1)
-    devices.check_gpu_room(filter_name, device, setup.gpu_bytes, clip.gpu.limit, smaller)
-    resident = _resident(filter_name, device, clip, clip.gpu, spec)
+    resident = _resident(filter_name, device, clip, clip.gpu, spec, setup.gpu_bytes)
     return spec, GpuFilterWorker(
         filter_name,
         runner(device, options.dtype),
@@ -138,10 +136,16 @@ def _less_memory(chunk: int, side: int, tile: int) -> str:
 
 
 def _resident(
-    filter_name: str, device: torch.device, clip: ClipInfo, gpu: GpuDevice, spec: Spec
+    filter_name: str,
+    device: torch.device,
+    clip: ClipInfo,
+    gpu: GpuDevice,
+    spec: Spec,
+    needed: int,
 ) -> ResidentTransfer:
-    """What reads and writes the frames of a clip on a GPU."""
+    """What reads and writes the frames of a clip on a GPU, of which the filter takes `needed`."""
     devices.check_cupy(filter_name)
+    devices.check_gpu_room(filter_name, device, needed, gpu.limit, max(spec.chunk // 2, 1))
     # Imported here: only a machine with a GPU needs them.
     import cuda.bindings.runtime
 

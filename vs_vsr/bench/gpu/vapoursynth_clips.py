@@ -24,7 +24,6 @@ __all__ = [
     "is_gpu_clip",
     "script",
     "source",
-    "takes_gpu_clips",
     "vspipe_environment",
     "vspipe_error",
 ]
@@ -76,14 +75,6 @@ def filtered(setting: Setting, clip: Any, **arguments: object) -> Any:
 
     values = {"weights": setting.weights, "device": setting.device, **arguments}
     return core.vsr.BasicVSR(clip, **values)
-
-
-def takes_gpu_clips() -> bool:
-    """Whether the filter takes clips that lie in a GPU's memory, as its signature says."""
-    from vapoursynth import core
-
-    clip = core.vsr.BasicVSR.signature.split(";")[0].split(":")
-    return bool({"all", "gpu"} & set(clip))
 
 
 def is_gpu_clip(clip: Any) -> bool:
