@@ -15,7 +15,7 @@ from conftest import drifting, small_checkpoint
 from PIL import Image
 
 from vs_vsr.bench import __main__ as speed
-from vs_vsr.bench import borders, networks, scenes
+from vs_vsr.bench import ahead, borders, networks, scenes
 from vs_vsr.models.animesr import AnimeSR
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.streaming.scenes import CUT_ABOVE
@@ -188,3 +188,15 @@ def test_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told["shot to shot"] is True and told["half a shot left out"] is None
     assert told["pan, 0 to 5 % of the width"] is False
     assert sum(count for row in kinds for _, count in row["wrong_of"]) > 400
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("real_weights")
+def test_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    ahead.main(f"--size 16x16 --frames 6 --wait 5 --rounds 1 --json {path}".split())
+    result = json.loads(path.read_text())
+    assert result["settings"]["frames"] == 6
+    waits = [(row["source_waits"], row["reader_waits"]) for row in result["rows"]]
+    assert waits == [(False, False), (True, False), (False, True), (True, True)]
+    assert all(fps > 0 for row in result["rows"] for fps in row["fps"].values())
