@@ -2,6 +2,7 @@
 
 import re
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ _SLOW_S = 10.0
 _TRIM_FRAMES = 30
 
 
-class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
+class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](ABC):
     """The Python side of one filter: frames to tensors, the runner, and back."""
 
     def __init__(
@@ -143,8 +144,9 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer]:
         torch.cuda.empty_cache()
         return self._step(job)
 
+    @abstractmethod
     def _step(self, job: Job) -> Outcome:
-        raise NotImplementedError
+        """Do a step once."""
 
     def _check(self) -> bool:
         """Whether pictures of the step that is being done may overflow."""

@@ -8,9 +8,9 @@
                                                          | event         |
     download stream                                      copy -----------+ event
 
-A stream does its work in order, some time after it was given it. Between streams there is no order
-but for events. So each arrow that crosses streams, or comes back to the program, needs a wait: they
-are marked "Waits". tests/transfer/test_staged.py takes each one out and sees the pictures break.
+A stream does its work in order, at some later time. Only events put the work of one stream after
+that of another. So each arrow that crosses streams, or comes back to the program, needs a wait,
+marked "Waits". tests/transfer/test_staged.py takes each one out and sees the pictures break.
 """
 
 import threading

@@ -2,7 +2,7 @@
 
     python -m vs_vsr.bench.gpu --out results --weights basicvsr.safetensors
 
-Stage after stage, each in a process and a time box of its own, so that a crash or a hang costs one
+Stage after stage, each in its own process and time box, so that a crash or a hang costs one
 stage. Each stage writes results/stages/NAME.json row by row; results/result.json has all stages so
 far. At the end a table goes to standard error, then what the figures decide. --device cpu --quick
 runs the same on a processor, with tiny sizes: it shows that everything runs, and measures nothing.

@@ -34,7 +34,7 @@ class Stage:
 
 
 def run(stage: Stage, setting: Setting, box_s: float) -> dict[str, Any]:
-    """Run one stage in a process of its own.
+    """Run one stage in its own process.
 
     Args:
         stage: The stage.
