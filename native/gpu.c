@@ -122,7 +122,6 @@ int gpu_describe(Gpu *gpu, VsrGpuDevice *device, char *error) {
     memcpy(device->name, info.name, sizeof device->name);
     device->memory = info.memory;
     device->limit = info.limit;
-    device->allocated = info.allocated;
     for (int i = 0; i < 2 && gpu->timeline[i]; i++) {
         device->timeline[i] = export_semaphore(gpu, gpu->vulkan->getGPUTimelineSemaphore(gpu->timeline[i]), error);
         if (device->timeline[i] == -1) {

@@ -15,7 +15,7 @@ typedef enum { VSR_READS = 0, VSR_WRITES = 1 } VsrTimeline;
 typedef struct {
     uint8_t uuid[16]; /* CUDA gives the device the same one */
     char name[256];
-    int64_t memory, limit, allocated; /* bytes: it has; the core's frames may take; they take now */
+    int64_t memory, limit; /* bytes: it has; the core's frames may take */
     int64_t timeline[2]; /* handles, by VsrTimeline; -1 both: semaphores cannot be exported */
     void *gpu;           /* for VsrExports.reserve */
 } VsrGpuDevice;

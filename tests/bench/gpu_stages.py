@@ -32,7 +32,7 @@ def crashes(setting: Setting, record: Record) -> None:
 
 
 def hangs(setting: Setting, record: Record) -> None:
-    # In a process of its own, as vspipe is: it must end too.
+    # A separate process, as vspipe is: it must end too.
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     record.add("first", child=child.pid)
     time.sleep(600)

@@ -134,7 +134,7 @@ def test_what_python_is_told_of_the_device(core: Core, gpu: Any) -> None:
     assert core.call("describe", gpu, c.byref(struct)) == 0
     device = read_device(struct, print)
     assert (device.uuid, device.name) == (bytes([1, 2, 3] + [0] * 13), "Pretended GPU")
-    assert (device.memory, device.limit, device.allocated) == (8000, 5000, 300)
+    assert (device.memory, device.limit) == (8000, 5000)
     first, second = map(os.fstat, device.timelines)
     assert first.st_ino != second.st_ino
     core.library.fake_close_device(c.byref(struct))
@@ -274,7 +274,7 @@ def test_the_signal_is_enqueued_before_it_is_published(
         *("wait", "read", "signal", "publish", "publish", "publish", "free-frame"),
         *("write", "signal", "publish", "publish", "publish"),
     ]
-    # Each value is the first of its own timeline.
+    # Each value is the first one of its timeline.
     published = [word for word in order if word.startswith("publish")]
     reads, writes = ([word.split(",")[2:] for word in published[i : i + 3]] for i in (0, 3))
     assert len({tuple(pair) for pair in reads}) == len({tuple(pair) for pair in writes}) == 1

@@ -22,7 +22,7 @@ WILD = [1e9, -1e9, 3e38, torch.inf, -torch.inf, torch.nan]
 
 
 def assert_rounded(got: Tensor, want: Tensor) -> None:
-    """`got` is `want`, float64, but for one rounding to its type and sums in float32."""
+    """`got` is `want`, float64, up to one rounding to its type and sums in float32."""
     half_step = torch.finfo(got.dtype).eps / 2
     torch.testing.assert_close(
         got.double().cpu(), want, rtol=half_step + 1e-6, atol=2e-6, equal_nan=True

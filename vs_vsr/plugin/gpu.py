@@ -16,7 +16,7 @@ class GpuDeviceStruct(c.Structure):
     _fields_ = (
         ("uuid", c.c_uint8 * 16),
         ("name", c.c_char * 256),
-        *((name, c.c_int64) for name in ("memory", "limit", "allocated")),
+        *((name, c.c_int64) for name in ("memory", "limit")),
         ("timeline", c.c_int64 * 2),
         ("gpu", c.c_void_p),
     )
@@ -53,8 +53,6 @@ class GpuDevice:
     memory: int
     limit: int
     """What the core's frames may take."""
-    allocated: int
-    """What they take now, and what filters have reserved."""
     timelines: tuple[int, int]
     """Handles of READS and WRITES, valid for the call that shows them; -1 both: none."""
     reserve: Callable[[int], None]
@@ -68,7 +66,6 @@ def read_device(device: Any, reserve: Callable[[int], None]) -> GpuDevice:
         device.name.decode(errors="replace"),
         device.memory,
         device.limit,
-        device.allocated,
         (device.timeline[0], device.timeline[1]),
         reserve,
     )

@@ -42,7 +42,7 @@ def measure(setting: Setting, record: Record) -> None:
         with record.part(convolution.name):
             record.add(convolution.name, role=role, **_row(setting, record, convolution, known))
         if i == 0 and setting.is_cuda and fused.is_available():
-            # A row of its own: a plan that crashes must not cost the row before.
+            # Its own row: a plan that crashes must not cost the row before.
             with record.part("every plan"):
                 plans = _every_plan(setting, record, convolution)
                 record.add(convolution.name, role=TRUNK, **_summary(convolution, plans))
