@@ -32,6 +32,7 @@ ROOMS = {
     "weights": {"errors", "models"},
     "plugin": {"devices", "errors", "models", "streaming", "transfer", "weights"},
     "__init__": {"filters", "weights"},
+    "job": {"errors"},
     "cli": {"__init__", "devices", "errors", "weights"},
     "__main__": {"cli"},
     "bench": {"kernels", "devices", "models", "plugin", "streaming", "transfer", "weights"},

@@ -5,13 +5,15 @@ VsrError
 ├── ShapeError      (also ValueError)  a tensor has the wrong shape
 ├── WeightsError                       a weights file is missing, damaged or of another network
 ├── DeviceError                        a device does not exist, or has no memory left
-└── BridgeError                        the compiled plugin is missing or of another version
+├── BridgeError                        the compiled plugin is missing or of another version
+└── JobError                           a file cannot be upscaled, or a job cannot go on
 """
 
 __all__ = [
     "ArgumentError",
     "BridgeError",
     "DeviceError",
+    "JobError",
     "ShapeError",
     "VsrError",
     "WeightsError",
@@ -44,3 +46,7 @@ class DeviceError(VsrError):
 
 class BridgeError(VsrError):
     """The compiled plugin is missing, does not fit this package, or calls a filter that is gone."""
+
+
+class JobError(VsrError):
+    """A file cannot be upscaled as it is asked, or a job cannot go on."""

@@ -1,0 +1,35 @@
+"""The command `vs-vsr`: upscales files, fetches weights, and shows what is installed."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from vs_vsr import __version__
+from vs_vsr.cli import info, weights
+from vs_vsr.errors import VsrError
+
+__all__ = ["main"]
+
+_COMMANDS = (weights, info)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Its arguments; by default the arguments of the process.
+
+    Returns:
+        The exit status: 0, or 1 if something is missing, damaged or failed.
+    """
+    parser = argparse.ArgumentParser(prog="vs-vsr", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"vs-vsr {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add(commands)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except VsrError as e:
+        sys.stderr.write(f"{e}\n")
+        return 1

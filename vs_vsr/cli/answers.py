@@ -1,0 +1,32 @@
+"""What the commands share: how they are declared, and how they answer."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+__all__ = ["Commands", "add_command", "tell"]
+
+# What `ArgumentParser.add_subparsers` gives; its class has no public name.
+type Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    """Add a command that `run` serves, and that its help describes as `text`."""
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def tell(*lines: str) -> None:
+    """Write lines to standard output, as the answer of a command."""
+    text = "".join(f"{line}\n" for line in lines)
+    # Standard output only here: the plugin, which shares it with vspipe, never imports this module.
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        # A path that is not text, or not in this encoding: as the system has it, for scripts.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(text))
