@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import vapoursynth as vs
+from vapoursynth import core
 
 from vs_vsr.errors import JobError
 from vs_vsr.job.fields import deinterlaced
 from vs_vsr.job.plan import JobPlan
 
 __all__ = ["Opened", "before", "open_source", "pictures", "planes", "prepared"]
-
-core = vs.core
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 import vapoursynth as vs
+from vapoursynth import core
 
 from vs_vsr.errors import JobError
 from vs_vsr.job.clips import Opened, open_source, planes, prepared
@@ -29,7 +30,6 @@ from vs_vsr.streaming.scenes import Marks, cuts
 
 __all__ = ["make_plan"]
 
-core = vs.core
 
 # Pictures in a part, about: two minutes of a fast GPU's work, half an hour of a slow machine's. A
 # short clip has ten parts all the same, where its segments are that short.
@@ -41,11 +41,11 @@ _PQ, _HLG, _UNKNOWN = 16, 18, 2
 _ENCODER_THREADS = 8
 
 
-Tell = Callable[[str, float], None]
+_Tell = Callable[[str, float], None]
 """Told what is being done, and how much of it is, from 0 to 1."""
 
 
-def make_plan(request: Request, device: str, tell: Tell) -> tuple[JobPlan, Path, list[str]]:
+def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path, list[str]]:
     """The plan of a job, its folder, where it is written, and what the user should know about it.
 
     Args:
@@ -287,7 +287,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _known_cuts(index: Path, key: str, clip: vs.VideoNode, matrix: int, tell: Tell) -> list[int]:
+def _known_cuts(index: Path, key: str, clip: vs.VideoNode, matrix: int, tell: _Tell) -> list[int]:
     """As `_cuts`, which looks at the whole film; kept beside the index for the next time."""
     path = index.with_name(f"{index.name}.cuts.json")
     try:
@@ -302,7 +302,7 @@ def _known_cuts(index: Path, key: str, clip: vs.VideoNode, matrix: int, tell: Te
     return known[key]
 
 
-def _cuts(clip: vs.VideoNode, matrix: int, tell: Tell) -> Iterator[int]:
+def _cuts(clip: vs.VideoNode, matrix: int, tell: _Tell) -> Iterator[int]:
     """Every frame with which a scene begins, as the filters find it with scenes="detect"."""
     changes = {"matrix_in": matrix} if clip.format.color_family != vs.RGB else {}
     rgb = clip.resize.Bicubic(format=vs.RGBS, **changes)
