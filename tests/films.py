@@ -208,6 +208,8 @@ def plan_of(
             weights_sha256="",
             arguments={},
             deinterlace="",
+            top_field_first=True,
+            frames_per_input=1,
             width=WIDTH,
             height=HEIGHT,
             format=picture_format,

@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.stream import VideoStream
 
-from vs_vsr.errors import JobError
+from vs_vsr.errors import JobError, StorageError
 from vs_vsr.job.encoders import configure, pixel_format
 from vs_vsr.job.plan import JobPlan
 
@@ -206,7 +206,7 @@ def writing(path: Path) -> Iterator[None]:
     """Write a file whole or not at all: an exception within the `with` block deletes it.
 
     Raises:
-        JobError: The disk is full, or the file cannot be written.
+        StorageError: The disk is full, or the file cannot be written.
     """
     try:
         yield
@@ -214,7 +214,7 @@ def writing(path: Path) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()
         if isinstance(e, av.FFmpegError | OSError):
-            raise JobError(
+            raise StorageError(
                 f"{path.name} could not be written into {path.parent} ({e.strerror}). Make room or "
                 "mend the folder, and run the same command again: finished parts are kept."
             ) from e
