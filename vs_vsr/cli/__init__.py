@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from vs_vsr import __version__
-from vs_vsr.cli import doctor, info, weights
+from vs_vsr.cli import doctor, info, models, weights
 from vs_vsr.errors import VsrError
 
 __all__ = ["main"]
 
-_COMMANDS = (weights, doctor, info)
+_COMMANDS = (models, weights, doctor, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
