@@ -27,6 +27,8 @@ __all__ = ["PartWriter", "average_rate", "check_part", "sync", "writing"]
 # No real rate has a greater denominator: 24000/1001 and its kin.
 _DENOMINATOR_MAX = 1001
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
+# The most pictures that H.264 and H.265 code before one that is shown earlier.
+_REORDERED_MAX = 16
 # FFmpeg's planes of RGB are green, blue, red; VapourSynth's are red, green, blue.
 _GREEN_BLUE_RED = (1, 2, 0)
 
@@ -46,7 +48,7 @@ class PartWriter:
             first: The part's first picture.
         """
         self._path, self._plan, self._first = path, plan, first
-        self._pictures = 0
+        self._pictures = self._coded = 0
         self._pixels = pixel_format(plan.recipe.format)
         self._stream: VideoStream
         self._life: AbstractContextManager[Self]
@@ -78,8 +80,7 @@ class PartWriter:
         plan = self._plan
         frame = VideoFrame(plan.recipe.width, plan.recipe.height, self._pixels)
         _fill(frame, planes)
-        since = plan.times[self._first + self._pictures] - plan.times[self._first]
-        frame.pts = since * plan.time_base[0]
+        frame.pts = self._ticks(self._pictures)
         frame.time_base = Fraction(1, plan.time_base[1])
         self._pictures += 1
         self._mux(frame)
@@ -89,15 +90,9 @@ class PartWriter:
         plan = self._plan
         # MP4 takes any unit of the form 1/n; Matroska rounds to its own, and `join` mends that.
         unit = Fraction(1, plan.time_base[1])
-        suffix = plan.encoder.suffix
-        options = {"video_track_timescale": str(unit.denominator)} if suffix == ".mp4" else {}
+        kind = _FORMATS[plan.encoder.suffix]
         with writing(self._path):
-            with av.open(
-                os.path.abspath(self._path),
-                "w",
-                format=_FORMATS[suffix],
-                container_options=options,
-            ) as container:
+            with av.open(os.path.abspath(self._path), "w", format=kind) as container:
                 made = container.add_stream(plan.encoder.name, options=dict(plan.encoder.options))
                 assert isinstance(made, VideoStream)
                 self._stream = made
@@ -121,8 +116,18 @@ class PartWriter:
         container = self._stream.container
         assert isinstance(container, av.container.OutputContainer)
         for packet in self._stream.encode(frame):
+            # Not the encoder's decoding times: x265's are undefined for a part of one picture.
+            packet.dts = min(packet.pts or 0, self._ticks(self._coded - _REORDERED_MAX))
+            self._coded += 1
             self.bytes_written += packet.size
             container.mux_one(packet)
+
+    def _ticks(self, place: int) -> int:
+        """When a picture of the part is shown; before its first one, equally spaced times."""
+        times, first, numerator = self._plan.times, self._first, self._plan.time_base[0]
+        if place < 0:
+            return place * self._plan.duration(first) * numerator
+        return (times[first + place] - times[first]) * numerator
 
 
 def average_rate(plan: JobPlan) -> Fraction:
