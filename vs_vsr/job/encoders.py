@@ -100,6 +100,8 @@ _OURS = (
     *("open-gop", "repeat-headers", "irefresh-type", "keyint", "g", "stats"),
 )
 
+_NO_ASPECT = ("av1", "av1_nvenc", "ffv1")
+
 # Pictures between two key frames, in seconds: how far a player's seek may be off.
 _KEY_SECONDS = 10
 # x265's pictures differ between one and several frame threads; more than this gain little.
@@ -177,11 +179,12 @@ def check_container(out: Path, made: Encoder, sample_aspect: tuple[int, int]) ->
             f"output must end in {' or '.join(kind.containers)} for the encoder {name}, got "
             f"{out.name}. Choose another ending or another --encoder."
         )
-    # AV1 streams of SVT-AV1 and NVENC do not tell it, and Matroska's muxer is told by them only.
-    if "av1" in name and suffix in (".mkv", ".webm") and sample_aspect != (1, 1):
+    # These packets do not tell it, and PyAV cannot tell Matroska's muxer.
+    if sample_aspect != (1, 1) and suffix in (".mkv", ".webm") and name in _NO_ASPECT:
+        advice = "Use x265" if name == "ffv1" else "Use .mp4, x265"
         raise JobError(
-            f"output must end in .mp4 for {name} and pixels that are not square "
-            f"({sample_aspect[0]}:{sample_aspect[1]}), got {out.name}. Use .mp4, x265, or "
+            f"output must be of another kind for {name} with pixels that are not square "
+            f"({sample_aspect[0]}:{sample_aspect[1]}), got {out.name}. {advice}, or "
             "--square-pixels."
         )
 
