@@ -35,7 +35,7 @@ HDR = Colour(
 def picture(n: int, picture_format: str = "YUV420P8") -> list[np.ndarray[Any, Any]]:
     """Planes of a picture that differs from its neighbours, in VapourSynth's order."""
     family, bits = picture_format[:3], picture_format.rpartition("P")[2]
-    deep = bits not in ("8", "24", "GRAY8")
+    deep = bits not in ("8", "RGB24", "GRAY8")
     kind, top = (np.uint16, 1023) if deep else (np.uint8, 255)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     planes = [((x * 3 + y * 2 + n * 7) % 200 + 20) * top // 255]

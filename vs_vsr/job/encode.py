@@ -13,18 +13,21 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
+import av.logging
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.stream import VideoStream
 
 from vs_vsr.errors import JobError
-from vs_vsr.job.encoders import configure, pixel_format
+from vs_vsr.job.encoders import configure, pixel_format, told
 from vs_vsr.job.plan import JobPlan
 
 __all__ = ["PartWriter", "average_rate", "check_part", "sync", "writing"]
 
-# No real rate has a greater denominator: 24000/1001 and its kin.
+# Rates in use are whole numbers, or these by NTSC's factor, such as 24000/1001.
+_NTSC = Fraction(1000, 1001)
+# Of other average rates; the field in a codec's header is 32 bits wide.
 _DENOMINATOR_MAX = 1001
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 # The most pictures that H.264 and H.265 code before one that is shown earlier.
@@ -131,9 +134,15 @@ class PartWriter:
 
 
 def average_rate(plan: JobPlan) -> Fraction:
-    """Pictures per second of the whole clip."""
-    length = (plan.times[-1] - plan.times[0] + plan.last_duration) * plan.unit
-    return (len(plan.times) / length).limit_denominator(_DENOMINATOR_MAX) or Fraction(1)
+    """Pictures per second of the whole clip, as near as its clock can tell."""
+    ticks = plan.times[-1] - plan.times[0] + plan.last_duration
+    rate = len(plan.times) / (ticks * plan.unit)
+    known = min(
+        (Fraction(round(rate)), round(rate / _NTSC) * _NTSC), key=lambda known: abs(known - rate)
+    )
+    if abs(known - rate) * ticks <= rate:
+        return known
+    return rate.limit_denominator(_DENOMINATOR_MAX) or Fraction(1, _DENOMINATOR_MAX)
 
 
 def check_part(path: Path, plan: JobPlan, part: int) -> str:
@@ -154,12 +163,15 @@ def check_part(path: Path, plan: JobPlan, part: int) -> str:
     digest = hashlib.sha256()
     times: list[int] = []
     pictures = 0
+    # Decoders patch damaged pictures up, and only say so.
+    said: list[str] = []
     try:
-        with av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as container:
+        with (
+            told(said, av.logging.ERROR, by_all_threads=True),
+            av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as container,
+        ):
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            # Else damaged pictures are patched up and pass.
-            stream.codec_context.options = {"err_detect": "explode"}
             unit = Fraction(stream.time_base.numerator, stream.time_base.denominator)
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
@@ -177,6 +189,7 @@ def check_part(path: Path, plan: JobPlan, part: int) -> str:
                         digest.update(np.ascontiguousarray(_samples(plane, frame)))
     except (av.FFmpegError, OSError, IndexError) as e:
         _require(False, path, getattr(e, "strerror", None) or "no pictures")
+    _require(not said, path, "; ".join(said[:1]))
     want = last - first
     _require(pictures == len(times) == want, path, f"{pictures} pictures instead of {want}")
     for n, pts in enumerate(sorted(times)):
@@ -229,7 +242,7 @@ def _fill(frame: VideoFrame, planes: Sequence[np.ndarray[Any, Any]]) -> None:
         # FFV1 has no planes for 8 bits of RGB.
         pixels = _samples(frame.planes[0], frame).reshape(frame.height, frame.width, 4)
         for channel, plane in enumerate(reversed(planes)):
-            pixels[..., channel] = plane
+            np.copyto(pixels[..., channel], plane, casting="no")
         pixels[..., 3] = 0
         return
     if name.startswith("gbr"):
