@@ -33,9 +33,13 @@ ROOMS = {
     "plugin": {"devices", "errors", "models", "streaming", "transfer", "weights"},
     "__init__": {"filters", "weights"},
     "job": {"errors"},
-    "cli": {"__init__", "devices", "errors", "weights"},
+    "evaluation": {"errors", "filters", "plugin"},
+    "cli": {"__init__", "devices", "errors", "evaluation", "filters", "weights"},
     "__main__": {"cli"},
-    "bench": {"kernels", "devices", "models", "plugin", "streaming", "transfer", "weights"},
+    "bench": {
+        *("devices", "evaluation", "kernels", "models"),
+        *("plugin", "streaming", "transfer", "weights"),
+    },
 }
 
 

@@ -1,16 +1,16 @@
-"""The command `vs-vsr`: upscales files, fetches weights, and shows what is installed."""
+"""The command `vs-vsr`: upscales files, measures quality, fetches weights, shows versions."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from vs_vsr import __version__
-from vs_vsr.cli import info, weights
+from vs_vsr.cli import eval, info, weights
 from vs_vsr.errors import VsrError
 
 __all__ = ["main"]
 
-_COMMANDS = (weights, info)
+_COMMANDS = (weights, eval, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
