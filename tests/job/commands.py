@@ -18,9 +18,11 @@ def command(*words: str | Path) -> list[str]:
 
 def arguments(weights: Path) -> list[str]:
     """Options for a small network in float32, with parts of a few pictures, encoded fast."""
-    words = f"--weights {weights} --device cpu --precision fp32 --chunk 4 --lookahead 2"
-    return [*words.split(), *"--segment 8 --preroll 2 --encoder x264 --threads 1".split(),
-            *"--encoder-preset ultrafast".split()]  # fmt: skip
+    words = (
+        f"--weights {weights} --device cpu --precision fp32 --chunk 4 --lookahead 2 --segment 8 "
+        "--preroll 2 --encoder x264 --threads 1 --encoder-preset ultrafast"
+    )
+    return words.split()
 
 
 def upscale(*words: str | Path, check: bool = True) -> "subprocess.CompletedProcess[str]":

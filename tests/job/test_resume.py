@@ -178,7 +178,7 @@ def test_the_folder_of_the_job_vanishes(
 ) -> None:
     out, jobs = tmp_path / "out.mkv", tmp_path / "jobs"
     jobs.mkdir()
-    words = [source, out, *arguments(weights), "--job", jobs]
+    words: list[str | Path] = [source, out, *arguments(weights), "--job", jobs]
     process = start(*words)
     while len(list(jobs.glob("*/parts/[0-9]*.json"))) < 3:
         assert process.poll() is None

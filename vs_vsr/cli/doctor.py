@@ -22,6 +22,7 @@ from vs_vsr import __version__
 from vs_vsr.cli import probes
 from vs_vsr.cli.answers import Commands, add_command, tell
 from vs_vsr.cli.probes import Answer, Broken, last_line
+from vs_vsr.job.request import DEINTERLACERS
 from vs_vsr.weights import store
 from vs_vsr.weights.registry import rows_of
 
@@ -34,11 +35,7 @@ _LEAST_FREE = 1 << 30
 _ENCODERS = ("libx264", "libx265", "libsvtav1", "ffv1")
 # What the package needs beside those that have a line of their own.
 _MODULES = ("numpy", "safetensors", "filelock", "platformdirs", "rich")
-# Namespace, package, what it is for.
-_DEINTERLACERS = (
-    ("bwdif", "vapoursynth-bwdif", "interlaced sources"),
-    ("vivtc", "vapoursynth-vivtc", "telecined sources"),
-)
+_SOURCES = {"bwdif": "interlaced sources", "ivtc": "telecined sources"}
 _SCRIPT = """import sys
 import vapoursynth as vs
 sys.stderr.write(f"core.vsr={hasattr(vs.core, 'vsr')}\\n")
@@ -223,11 +220,13 @@ def _vapoursynth(plugins: Future[Answer]) -> Iterator[Finding]:
     else:
         mend = _again("vapoursynth-bestsource")
         yield Finding("missing", "BestSource", "core.bs is not loaded; files are read by it", mend)
-    for namespace, package, of in _DEINTERLACERS:
+    for how, (namespace, package) in DEINTERLACERS.items():
         if namespace in found["namespaces"]:
             yield Finding("ok", namespace, f"core.{namespace}")
         else:
-            yield Finding("optional", namespace, f"not installed; for {of}", _pip(package))
+            yield Finding(
+                "optional", namespace, f"not installed; for {_SOURCES[how]}", _pip(package)
+            )
 
 
 def _vspipe() -> Iterator[Finding]:

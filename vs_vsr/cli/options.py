@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vs_vsr.errors import ArgumentError
-from vs_vsr.job.request import Request
+from vs_vsr.job.request import DEINTERLACERS, Request
+from vs_vsr.weights.footage import footage
 from vs_vsr.weights.rows import ROWS
 
 __all__ = ["add_options", "requests", "seconds"]
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--size", default="", metavar="SIZE", help="2x, 1080p or WIDTHxHEIGHT")
     what.add_argument("--square-pixels", action="store_true", help="stretch to square pixels")
     what.add_argument("--bits", type=int, metavar="N", help="of the pictures: 8, 10, 12 or 16")
-    what.add_argument("--deinterlace", choices=("bwdif", "ivtc"), help="needs the plugin")
+    what.add_argument("--deinterlace", choices=DEINTERLACERS, help="needs the plugin")
     what.add_argument("--start", metavar="TIME", help="seconds, or H:MM:SS")
     what.add_argument("--end", metavar="TIME", help="seconds, or H:MM:SS")
     how = parser.add_argument_group("how they are encoded")
@@ -122,8 +123,28 @@ def _check_paths(path: str, out: str, *, force: bool) -> None:
 
 
 def _request(args: argparse.Namespace, path: str, out: str) -> Request:
-    filter_name, arguments = args.filter or "BasicVSR", dict[str, int | float | str]()
+    arguments: dict[str, int | float | str] = {}
+    filter_name, why = args.filter, ""
+    if not filter_name:
+        row = footage(args.preset or "film")
+        filter_name, arguments["weights"], why = (
+            row.filter,
+            row.weights,
+            f"for {row.what}: {row.why}",
+        )
+        missing = [name for name in row.needs if getattr(args, name) is None]
+        if missing:
+            raise ArgumentError(
+                f"{missing[0]} must be given for the preset {row.name}, got none. Add "
+                f"--{missing[0]} N."
+            )
+    elif args.preset:
+        raise ArgumentError(
+            f"preset must be left out where a filter is named, got {args.preset} and "
+            f"{filter_name}. Leave one of them out."
+        )
     if args.weights:
+        why = ""
         is_file = os.path.isfile(os.path.expanduser(args.weights))
         arguments["weights"] = (
             os.path.abspath(os.path.expanduser(args.weights)) if is_file else args.weights
@@ -137,6 +158,7 @@ def _request(args: argparse.Namespace, path: str, out: str) -> Request:
         folder=os.path.abspath(args.job or f"{out}.job"),
         filter=filter_name,
         arguments=arguments,
+        why=why,
         size=args.size,
         square_pixels=args.square_pixels,
         bits=args.bits,

@@ -79,7 +79,7 @@ def _one(request: Request, args: argparse.Namespace) -> int:
                     return _preview(plan, folder, args.preview, workers, display)
                 display.phase("trying a few pictures", 0)
                 forecast = workers.sample(folder)
-                _announce(plan, folder, forecast, workers.devices, display)
+                _announce(plan, folder, request.why, forecast, workers.devices, display)
                 if args.dry_run:
                     return 0
                 failed = _parts(plan, folder, forecast, workers, display, stop)
@@ -139,7 +139,12 @@ def _pictures(plan: JobPlan, parts: Sequence[int]) -> int:
 
 
 def _announce(
-    plan: JobPlan, folder: Path, forecast: Forecast, devices: Sequence[str], display: Display
+    plan: JobPlan,
+    folder: Path,
+    why: str,
+    forecast: Forecast,
+    devices: Sequence[str],
+    display: Display,
 ) -> None:
     """Say what will be done, before it is."""
     recipe, source = plan.recipe, plan.source
@@ -151,6 +156,7 @@ def _announce(
         f"{plan.out}: {recipe.width}x{recipe.height} {recipe.format}, {total} pictures, by "
         f"{plan.encoder.name}.",
         f"{recipe.filter} with {recipe.weights} on {', '.join(devices)} ({arguments}).",
+        *([f"That is {why}. See vs-vsr models for others."] if why else []),
     ]
     if len(pending) < len(plan.parts):
         done = len(plan.parts) - len(pending)

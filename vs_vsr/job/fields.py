@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from vapoursynth import FLOAT, RGB, core
 
 from vs_vsr.errors import JobError
+from vs_vsr.job.request import DEINTERLACERS
 
 __all__ = ["Fields", "available", "check", "deinterlaced", "look", "times_after"]
 
@@ -50,7 +51,6 @@ _PULLDOWN = 0.38
 # This part of the runs with motion must be combed before the clip is called so.
 _COMBED_RUNS = 0.25
 
-_PLUGINS = {"bwdif": ("bwdif", "vapoursynth-bwdif"), "ivtc": ("vivtc", "vapoursynth-vivtc")}
 _TOP_FIRST = {"top": True, "bottom": False}
 
 type _Luma = NDArray[np.int16]
@@ -70,7 +70,7 @@ class Fields:
 
 def available() -> list[str]:
     """Ways of deinterlacing whose plugin is installed here."""
-    return [how for how, (namespace, _) in _PLUGINS.items() if hasattr(core, namespace)]
+    return [how for how, (namespace, _) in DEINTERLACERS.items() if hasattr(core, namespace)]
 
 
 def look(clip: Any, field_order: str) -> Fields:
@@ -141,13 +141,13 @@ def check(fields: Fields, how: str) -> None:
         if how not in available():
             raise JobError(
                 f"deinterlace must be a plugin that is installed, got {how}. "
-                f"Install it: pip install {_PLUGINS[how][1]}."
+                f"Install it: pip install {DEINTERLACERS[how][1]}."
             )
         return
     if fields.kind == "progressive":
         return
     fitting = "bwdif" if fields.kind == "interlaced" else "ivtc"
-    install = "" if fitting in available() else f", after pip install {_PLUGINS[fitting][1]}"
+    install = "" if fitting in available() else f", after pip install {DEINTERLACERS[fitting][1]}"
     pictures = f"{fields.kind} ones ({_order(fields.top_first)} field first)"
     raise JobError(
         f"source must have progressive pictures, got {pictures}. "

@@ -5,7 +5,7 @@ import json
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import batched, pairwise
 from pathlib import Path
@@ -14,10 +14,10 @@ import torch
 import vapoursynth as vs
 from vapoursynth import core
 
-from vs_vsr.errors import JobError
+from vs_vsr.errors import JobError, StorageError
 from vs_vsr.job.clips import Opened, open_source, planes, prepared
 from vs_vsr.job.encoders import check_container, encoder
-from vs_vsr.job.fields import check, deinterlaced, look, times_after
+from vs_vsr.job.fields import Fields, check, deinterlaced, look, times_after
 from vs_vsr.job.join import dropped
 from vs_vsr.job.part import versions
 from vs_vsr.job.plan import Colour, JobPlan, Recipe, Source
@@ -46,6 +46,18 @@ _Tell = Callable[[str, float], None]
 """Told what is being done, and how much of it is, from 0 to 1."""
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """What is known of a source once it is read."""
+
+    info: SourceInfo
+    packets: str
+    index: Path
+    """Of BestSource, without its suffix."""
+    opened: Opened
+    fields: Fields
+
+
 def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path, list[str]]:
     """The plan of a job, its folder, where it is written, and what the user should know about it.
 
@@ -57,20 +69,8 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
     Raises:
         VsrError: The source cannot be upscaled as it is asked.
     """
-    path = Path(request.source)
-    tell("reading the file", 0)
-    info = probe(path)
-    packets = packets_hash(path, info.track)
-    index = Path(request.folder) / packets[:16]
-    index.parent.mkdir(parents=True, exist_ok=True)
-    tell("indexing the pictures", 0)
-    opened = open_source(str(info.path), info.track, index)
-    notes = list(_about(info, opened.clip))
-
-    tell("looking for interlaced pictures", 0)
-    fields = look(opened.clip, info.field_order)
-    notes += filter(None, [fields.note])
-    check(fields, request.deinterlace)
+    reading = _read(request, tell)
+    info, opened, fields = reading.info, reading.opened, reading.fields
     times, last_duration = times_after(
         request.deinterlace, opened.times, _last_duration(opened, info.rate)
     )
@@ -80,21 +80,8 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
 
     values = {**request.arguments, "device": device}
     resolved = resolve(request.filter, values, _clip_info(clip, info.rate))
-    notes += filter(None, [resolved.message])
     width, height, sample_aspect = _size(request, info, clip, resolved)
     colour = _colour(info.colour, clip, resolved, request.arguments)
-    recipe = Recipe(
-        filter=request.filter,
-        weights=_weights(request, resolved),
-        weights_sha256=_sha256(resolved.weights),
-        arguments=_arguments(request, resolved, colour),
-        deinterlace=request.deinterlace,
-        top_field_first=fields.top_first,
-        frames_per_input=resolved.frames_per_input,
-        width=width,
-        height=height,
-        format=picture_format,
-    )
     rate, base = resolved.frames_per_input, opened.time_base
     if rate > 1:
         times, last_duration, base = _doubled(times, last_duration, base)
@@ -112,22 +99,25 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
         rate=info.rate * rate,
     )
     check_container(Path(request.out), made, sample_aspect)
-    notes += dropped(info, Path(request.out))
-    is_off = request.arguments.get("scenes", "auto") == "off"
-    key = f"{request.deinterlace} {colour.matrix} {versions()['vs-vsr']}"
-    found = [] if is_off else _known_cuts(index, key, clip, colour.matrix, tell)
-    stat = path.stat()
+    notes = [
+        *_about(info, opened.clip),
+        *filter(None, (fields.note, resolved.message)),
+        *dropped(info, Path(request.out)),
+    ]
+    recipe = Recipe(
+        filter=request.filter,
+        weights=_weights(request, resolved),
+        weights_sha256=_sha256(resolved.weights),
+        arguments=_arguments(request, resolved, colour),
+        deinterlace=request.deinterlace,
+        top_field_first=fields.top_first,
+        frames_per_input=rate,
+        width=width,
+        height=height,
+        format=picture_format,
+    )
     plan = JobPlan(
-        source=Source(
-            path=str(info.path),
-            size=stat.st_size,
-            modified_ns=stat.st_mtime_ns,
-            packets=packets,
-            track=info.track,
-            width=info.width,
-            height=info.height,
-            frames=len(opened.clip),
-        ),
+        source=_source(reading),
         recipe=recipe,
         encoder=made,
         colour=colour,
@@ -136,7 +126,8 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
         time_base=(base.numerator, base.denominator),
         times=tuple(times),
         last_duration=last_duration,
-        cuts=tuple(found),
+        # Last, as it takes longest: all that can be refused is refused before.
+        cuts=_cuts(request, reading.index, clip, colour.matrix, tell),
         parts=_parts(first, last, len(times), rate * resolved.segment),
         versions=versions(),
         out=request.out,
@@ -145,6 +136,47 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
     folder.mkdir(parents=True, exist_ok=True)
     plan.save(folder)
     return plan, folder, notes
+
+
+def _read(request: Request, tell: _Tell) -> _Reading:
+    """Read the source, and refuse one that is interlaced.
+
+    Raises:
+        JobError: It cannot be read, or has to be deinterlaced.
+    """
+    tell("reading the file", 0)
+    info = probe(Path(request.source))
+    packets = packets_hash(info.path, info.track)
+    folder = Path(request.folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise StorageError(
+            f"The folder of the job, {folder}, cannot be made ({e.strerror}). Name another with "
+            "--job."
+        ) from None
+    index = folder / packets[:16]
+    tell("indexing the pictures", 0)
+    opened = open_source(str(info.path), info.track, index)
+    tell("looking for interlaced pictures", 0)
+    fields = look(opened.clip, info.field_order)
+    check(fields, request.deinterlace)
+    return _Reading(info, packets, index, opened, fields)
+
+
+def _source(reading: _Reading) -> Source:
+    info = reading.info
+    stat = info.path.stat()
+    return Source(
+        path=str(info.path),
+        size=stat.st_size,
+        modified_ns=stat.st_mtime_ns,
+        packets=reading.packets,
+        track=info.track,
+        width=info.width,
+        height=info.height,
+        frames=len(reading.opened.clip),
+    )
 
 
 def _about(info: SourceInfo, clip: vs.VideoNode) -> Iterator[str]:
@@ -287,22 +319,27 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _known_cuts(index: Path, key: str, clip: vs.VideoNode, matrix: int, tell: _Tell) -> list[int]:
-    """As `_cuts`, which looks at the whole film; kept beside the index for the next time."""
+def _cuts(
+    request: Request, index: Path, clip: vs.VideoNode, matrix: int, tell: _Tell
+) -> tuple[int, ...]:
+    """The scene cuts of the whole film; kept beside the index for the next time."""
+    if request.arguments.get("scenes", "auto") == "off":
+        return ()
+    key = f"{request.deinterlace} {matrix} {clip.format.name} {versions()['vs-vsr']}"
     path = index.with_name(f"{index.name}.cuts.json")
     try:
         known: dict[str, list[int]] = json.loads(path.read_text())
     except (OSError, ValueError):
         known = {}
     if key not in known:
-        known = {key: list(_cuts(clip, matrix, tell))}
+        known = {key: list(_found_cuts(clip, matrix, tell))}
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(known))
         os.replace(temporary, path)
-    return known[key]
+    return tuple(known[key])
 
 
-def _cuts(clip: vs.VideoNode, matrix: int, tell: _Tell) -> Iterator[int]:
+def _found_cuts(clip: vs.VideoNode, matrix: int, tell: _Tell) -> Iterator[int]:
     """Every frame with which a scene begins, as the filters find it with scenes="detect"."""
     changes = {"matrix_in": matrix} if clip.format.color_family != vs.RGB else {}
     rgb = clip.resize.Bicubic(format=vs.RGBS, **changes)

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["Request"]
+__all__ = ["DEINTERLACERS", "Request"]
+
+DEINTERLACERS = {"bwdif": ("bwdif", "vapoursynth-bwdif"), "ivtc": ("vivtc", "vapoursynth-vivtc")}
+"""What a source can be deinterlaced by: the plugin's namespace, and the package that brings it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +19,8 @@ class Request:
     filter: str
     arguments: dict[str, int | float | str] = field(default_factory=dict)
     """Of the filter."""
+    why: str = ""
+    """Why this filter and these weights, for the user."""
     size: str = ""
     """ "2x", "1080p" or "1920x800"."""
     square_pixels: bool = False
@@ -30,4 +35,4 @@ class Request:
     threads: int | None = None
     """Of the encoder."""
     deinterlace: str = ""
-    """ "bwdif" or "ivtc"."""
+    """One of `DEINTERLACERS`."""
