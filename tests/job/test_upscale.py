@@ -1,5 +1,6 @@
 """A file to a file: its pictures are the filter's and the preview's; what is refused and said."""
 
+import argparse
 import json
 import re
 from fractions import Fraction
@@ -15,7 +16,11 @@ from conftest import small_checkpoint
 from films import film
 from vapoursynth import core
 
-from vs_vsr.cli import main
+from vs_vsr.cli.options import add_options, requests
+from vs_vsr.errors import VsrError
+from vs_vsr.job.plan import JobPlan
+from vs_vsr.job.planning import make_plan
+from vs_vsr.job.source import seconds
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +28,15 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_checkpoint(tmp_path_factory.mktemp("weights"), 8, 1)
+
+
+def planned(*words: str | Path) -> JobPlan:
+    """The plan that the command makes, in this process."""
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    (request,) = requests(parser.parse_args([*map(str, words)]))
+    plan, _, _ = make_plan(request, "cpu", lambda what, share: None)
+    return plan
 
 
 def filtered(source: Path, weights: Path, **changes: Any) -> vs.VideoNode:
@@ -51,12 +65,11 @@ def cut_film(path: Path) -> Path:
     with av.open(str(path), "w") as out:
         stream: Any = out.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        y, x = np.mgrid[0:72, 0:64]
+        squares = np.random.default_rng(1).integers(20, 230, (2, 9, 12), np.uint8)
+        scenes = squares.repeat(8, 1).repeat(8, 2)
         for n in range(24):
-            wave = x / 9 + y / 7 + n / 8 if n < 13 else np.hypot(x - 30, y - 20 - n / 4) / 3
-            frame = av.VideoFrame.from_ndarray(
-                (128 + 90 * np.sin(wave)).astype(np.uint8), format="yuv420p"
-            )
+            seen = scenes[int(n >= 13), :, n : n + 64]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(seen), format="yuv420p")
             frame.pts = n
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
@@ -97,33 +110,30 @@ def test_a_range_has_the_pictures_that_the_whole_has(weights: Path, tmp_path: Pa
     assert_same(out, filtered(source, weights)[6:20])
     with av.open(str(out)) as file:
         sound = file.streams.audio[0]
-        times = [p.pts * sound.time_base for p in file.demux(sound) if p.size]
+        unit = seconds(sound.time_base)
+        times = [(p.pts or 0) * unit for p in file.demux(sound) if p.size]
         assert times[0] < 0.03 and abs(times[-1] + Fraction(1024, 48000) - 0.56) < 0.03
 
 
 @pytest.mark.parametrize(
     ("words", "size", "aspect", "format"),
     [
-        ("--size 2x", (128, 96), "4/3", "yuv420p"),
-        ("--size 120p", (160, 120), "4/3", "yuv420p"),
-        ("--size 100x100", (100, 100), "64/75", "yuv420p"),
-        ("--square-pixels", (256, 192), "1", "yuv420p"),
-        ("--bits 10", (256, 192), "4/3", "yuv420p10le"),
+        ("--size 2x", (128, 96), "4/3", "YUV420P8"),
+        ("--size 120p", (160, 120), "4/3", "YUV420P8"),
+        ("--size 100x100", (100, 100), "16/9", "YUV420P8"),
+        ("--square-pixels", (342, 192), "1", "YUV420P8"),
+        ("--bits 10", (256, 192), "4/3", "YUV420P10"),
+        ("--bits 16 --encoder ffv1 --square-pixels", (342, 192), "1", "YUV420P16"),
     ],
 )
 def test_the_size_of_pictures(
     words: str, size: tuple[int, int], aspect: str, format: str, weights: Path, tmp_path: Path
 ) -> None:
-    shape = Fraction(1) if "square" in words else Fraction(4, 3)
-    source = film(tmp_path / "in.mkv", [0, 40, 80], aspect=shape)
-    out = tmp_path / "out.mkv"
-    assert main(["upscale", str(source), str(out), *arguments(weights), *words.split()]) == 0
-    with av.open(str(out)) as file:
-        stream = file.streams.video[0]
-        assert (stream.width, stream.height) == size
-        assert stream.pix_fmt == format
-        got = stream.sample_aspect_ratio
-        assert Fraction(got.numerator, got.denominator) == Fraction(aspect)
+    source = film(tmp_path / "in.mkv", [0, 40, 80], aspect=Fraction(4, 3))
+    plan = planned(source, tmp_path / "out.mkv", "--weights", str(weights), *words.split())
+    assert (plan.recipe.width, plan.recipe.height) == size
+    assert Fraction(*plan.sample_aspect) == Fraction(aspect)
+    assert plan.recipe.format == format
 
 
 def test_several_files_and_lines_for_scripts(weights: Path, tmp_path: Path) -> None:
@@ -175,22 +185,21 @@ def test_a_dry_run_says_what_would_be_done(weights: Path, tmp_path: Path) -> Non
         ("{folder}/none.mkv {folder}/x.mkv", "input must be a file, got .* does not exist"),
         ("{here} {there} {folder}/x.mkv", "OUT must have {name} in it for several inputs"),
         ("{here} {folder}/x.mkv --size big", 'size must be a factor .*, got "big"'),
+        ("{here} {folder}/x.mkv --size 9x9", 'size must be a factor .*, got "9x9"'),
         ("{here} {folder}/x.mkv --start 5", "start and end must have pictures between them"),
         ("{here} {folder}/x.mkv --start 1:x", 'start must be seconds or H:MM:SS, got "1:x"'),
         ("{here} {folder}/x.mkv --bits 9", "bits must be 8, 10 or 12"),
         ("{here} {folder}/x.mkv --encoder x266", "encoder must be one of .* Did you mean x26"),
-        ("{here} {folder}/x.mkv --preset cinema", "(?s)cinema"),
+        ("{here} {folder}/x.mkv --crf 99", "crf must be 0 .best. to 51 for x265, got 99"),
+        ("{here} {folder}/x.mkv --preset cinema", "cinema"),
         ("{here} {folder}/x.mkv --preset noise-known", "sigma must be given for the preset"),
         ("{here} {folder}/x.mkv --preset film --filter EDVR", "preset must be left out where"),
         ("{here} {folder}/x.mkv --weights none-such", "BasicVSR: weights must be a file or one of"),
-        ("{here} {folder}/x.mkv --device cuda:7", "device must be one that this machine has"),
         ("{here} {folder}/x.mkv --encoder-options x", "encoder-options must be KEY=VALUE pairs"),
         ("{here} {folder}/x.mkv --job {here}", "The folder of the job, .* cannot be made"),
     ],
 )
-def test_what_is_refused(
-    words: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_refused(words: str, sentence: str, weights: Path, tmp_path: Path) -> None:
     here = film(tmp_path / "in.mkv", [0, 40, 80])
     there = tmp_path / "there.mkv"
     there.write_text("kept")
@@ -201,8 +210,17 @@ def test_what_is_refused(
         .replace("{folder}", str(tmp_path))
         for word in words.split()
     ]
-    assert main(["upscale", *filled]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(sentence, line), line
+    if "--weights" not in filled and "--preset" not in filled:
+        filled += ["--weights", str(weights)]
+    with pytest.raises(VsrError, match=sentence):
+        planned(*filled)
     assert sorted(tmp_path.iterdir()) == before
     assert there.read_text() == "kept"
+
+
+def test_a_refusal_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    source = film(tmp_path / "in.mkv", [0, 40, 80])
+    done = upscale(source, tmp_path / "out.mkv", "--device", "cuda:7", check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r".*device must be one that this machine has .*\n", done.stderr)
+    assert list(tmp_path.iterdir()) == [source]

@@ -57,6 +57,7 @@ class Display:
         """
         self._name, self._json = name, as_json
         self._console = Console(stderr=True, quiet=as_json, highlight=False)
+        self._has_bar = self._console.is_terminal and not as_json
         self._bar = Progress(
             TextColumn("{task.fields[what]}", style="bold"),
             BarColumn(),
@@ -78,7 +79,7 @@ class Display:
 
     def __enter__(self) -> Self:
         """Begin to show."""
-        if self._console.is_terminal and not self._json:
+        if self._has_bar:
             self._bar.start()
         self._thread.start()
         return self
@@ -92,11 +93,12 @@ class Display:
         """Take the bar away."""
         self._stop.set()
         self._thread.join()
-        self._bar.stop()
+        if self._has_bar:
+            self._bar.stop()
 
     def give_up(self) -> None:
         """Leave the terminal as it was, as the process ends at once; for a signal's handler."""
-        if self._console.is_terminal and not self._json:
+        if self._has_bar:
             self._console.show_cursor()
 
     def say(self, line: str) -> None:
@@ -196,12 +198,12 @@ class Display:
                 what=f"{self._name}: {state['phase']} {100 * state['share']:.1f} %",
                 about=about,
             )
-            if self._console.is_terminal and not self._json:
+            if self._has_bar:
                 self._bar.refresh()
             now = time.monotonic()
             if self._json and now - self._said >= _JSON_S:
                 self._said = now
                 self.event("progress", **state)
-            elif not self._console.is_terminal and now - self._said >= _LINE_S:
+            elif not self._has_bar and now - self._said >= _LINE_S:
                 self._said = now
                 self.say(f"{self._name}: {state['phase']} {100 * state['share']:.1f} %, {about}")

@@ -4,6 +4,7 @@ import argparse
 import glob
 import os
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from vs_vsr.errors import ArgumentError
@@ -42,6 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--square-pixels", action="store_true", help="stretch to square pixels")
     what.add_argument("--bits", type=int, metavar="N", help="of the pictures: 8, 10, 12 or 16")
     what.add_argument("--deinterlace", choices=DEINTERLACERS, help="needs the plugin")
+    what.add_argument(
+        "--progressive", action="store_true", help="its pictures are whole: do not look at them"
+    )
     what.add_argument("--start", metavar="TIME", help="seconds, or H:MM:SS")
     what.add_argument("--end", metavar="TIME", help="seconds, or H:MM:SS")
     how = parser.add_argument_group("how they are encoded")
@@ -170,6 +174,7 @@ def _request(args: argparse.Namespace, path: str, out: str) -> Request:
         encoder_options=_encoder_options(args.encoder_options),
         threads=args.threads,
         deinterlace=args.deinterlace or "",
+        progressive=args.progressive,
     )
 
 
@@ -184,7 +189,7 @@ def _encoder_options(text: str) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def seconds(text: str, name: str) -> float:
+def seconds(text: str, name: str) -> Fraction:
     """The seconds of "90", "1:30" or "0:01:30.5".
 
     Raises:
@@ -192,14 +197,15 @@ def seconds(text: str, name: str) -> float:
     """
     parts = text.split(":")
     try:
-        numbers = [float(part) for part in parts]
+        # Not as floats: 0.8 must be the picture at 0.8 s.
+        numbers = [Fraction(part) for part in parts]
         if len(parts) > 3 or any(number < 0 for number in numbers):
             raise ValueError
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         raise ArgumentError(
             f'{name} must be seconds or H:MM:SS, got "{text}". Write --{name} 1:30.'
         ) from None
-    total = 0.0
+    total = Fraction(0)
     for number in numbers:
         total = 60 * total + number
     return total

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from types import FrameType
 
@@ -26,7 +27,7 @@ __all__ = ["run"]
 _INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Where in the file the pictures of --preview are, if no time is given.
-_PREVIEWS = (0.25, 0.5, 0.75)
+_PREVIEWS = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
 
 
 @dataclass

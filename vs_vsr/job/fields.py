@@ -151,7 +151,7 @@ def check(fields: Fields, how: str) -> None:
     pictures = f"{fields.kind} ones ({_order(fields.top_first)} field first)"
     raise JobError(
         f"source must have progressive pictures, got {pictures}. "
-        f"Add --deinterlace {fitting}{install}."
+        f"Add --deinterlace {fitting}{install}; or --progressive if they are whole after all."
     )
 
 

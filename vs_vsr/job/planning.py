@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -69,6 +70,18 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
     Raises:
         VsrError: The source cannot be upscaled as it is asked.
     """
+    try:
+        return _make_plan(request, device, tell)
+    except BaseException:
+        # A source that is refused leaves nothing behind.
+        folder = Path(request.folder)
+        if folder == Path(f"{request.out}.job") and not any(folder.glob("*/plan.json")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path, list[str]]:
+    """As `make_plan`."""
     reading = _read(request, tell)
     info, opened, fields = reading.info, reading.opened, reading.fields
     times, last_duration = times_after(
@@ -159,7 +172,10 @@ def _read(request: Request, tell: _Tell) -> _Reading:
     tell("indexing the pictures", 0)
     opened = open_source(str(info.path), info.track, index)
     tell("looking for interlaced pictures", 0)
-    fields = look(opened.clip, info.field_order)
+    if request.progressive:
+        fields = Fields("progressive", top_first=True, note="")
+    else:
+        fields = look(opened.clip, info.field_order)
     check(fields, request.deinterlace)
     return _Reading(info, packets, index, opened, fields)
 
@@ -365,13 +381,14 @@ def _range(request: Request, times: Sequence[int], base: Fraction) -> tuple[int,
     """The first picture that is wanted, and the one after the last."""
     length = float((times[-1] - times[0]) * base)
     first, last = (
-        len(times) if second is None else bisect_left(times, times[0] + Fraction(second) / base)
-        for second in (request.start or 0, request.end)
+        len(times) if second is None else bisect_left(times, times[0] + second / base)
+        for second in (request.start or Fraction(0), request.end)
     )
     if first >= last:
+        asked = [request.start or 0, "the end" if request.end is None else request.end]
+        start, end = (x if isinstance(x, str) else f"{float(x):g}" for x in asked)
         raise JobError(
-            f"start and end must have pictures between them, got {request.start or 0:g} and "
-            f"{'the end' if request.end is None else format(request.end, 'g')} of a video of "
+            f"start and end must have pictures between them, got {start} and {end} of a video of "
             f"{length:.3f} s. Give them in seconds, the start first."
         )
     return first, last

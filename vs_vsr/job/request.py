@@ -1,6 +1,7 @@
 """What a user asks of a job, before anything is settled."""
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 __all__ = ["DEINTERLACERS", "Request"]
 
@@ -25,9 +26,9 @@ class Request:
     """ "2x", "1080p" or "1920x800"."""
     square_pixels: bool = False
     bits: int | None = None
-    start: float | None = None
+    start: Fraction | None = None
     """Seconds from the first picture, as `end`."""
-    end: float | None = None
+    end: Fraction | None = None
     encoder: str = "x265"
     crf: float | None = None
     encoder_preset: str = ""
@@ -36,3 +37,5 @@ class Request:
     """Of the encoder."""
     deinterlace: str = ""
     """One of `DEINTERLACERS`."""
+    progressive: bool = False
+    """Whether the pictures are whole, whatever they look like."""
