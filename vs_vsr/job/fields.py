@@ -48,6 +48,8 @@ _CUT = 4
 _WHOLE = 0.7
 # Of the pulldown's pattern, where 0.8 is a perfect one and 0 none.
 _PULLDOWN = 0.38
+# Two of five pictures of a perfect pulldown are combed in themselves.
+_COMBED_PICTURES = 0.2
 # This part of the runs with motion must be combed before the clip is called so.
 _COMBED_RUNS = 0.25
 
@@ -80,22 +82,29 @@ def look(clip: Any, field_order: str) -> Fields:
         clip: As the source filter gives it, with its flags `_FieldBased`.
         field_order: The stream's: "progressive", "top", "bottom" or "unknown".
     """
-    flags, misfits, stand_out = [], [], []
+    flags, misfits, combs = [], [], []
     for first in _starts(len(clip)):
         flag, misfit, comb = _measured(clip, first)
         flags += flag
         misfits.append(misfit)
-        stand_out.append(comb)
+        combs.append(comb)
     fielded = [flag for flag in flags if flag]
     flagged = field_order in _TOP_FIRST or 2 * len(fielded) > len(flags)
     flagged_top = (
         2 * fielded.count(2) >= len(fielded) if fielded else _TOP_FIRST.get(field_order, True)
     )
     kinds = [_kind(misfit) for misfit in misfits]
+    if not flagged:
+        # Whole pictures that move up or down by about a line fit the fields of their neighbours
+        # too. So what no flag says must be seen in the pictures themselves.
+        kinds = [
+            "progressive" if comb < _COMBED_PICTURES and kind != "still" else kind
+            for kind, comb in zip(kinds, combs, strict=True)
+        ]
     moving = [kind for kind in kinds if kind != "still"]
     if not moving:
         # Nothing moves, so only a comb within the pictures can speak for the flags.
-        if flagged and any(stand_out):
+        if flagged and max(combs, default=0) >= 0.5:
             return Fields("interlaced", flagged_top, "")
         return Fields("progressive", flagged_top, "")
     combed = [kind for kind in moving if kind != "progressive"]
@@ -221,16 +230,17 @@ def _starts(count: int) -> list[int]:
     return [(2 * k + 1) * (count - _RUN) // (2 * _RUNS) for k in range(_RUNS)]
 
 
-def _measured(clip: Any, first: int) -> tuple[list[int], NDArray[np.float64], bool]:
-    """A run's flags, its misfits, and whether its pictures are combed in themselves.
+def _measured(clip: Any, first: int) -> tuple[list[int], NDArray[np.float64], float]:
+    """A run's flags, its misfits, and how many of its pictures are combed in themselves.
 
     Returns:
         Flags of its pictures; (pictures - 1, 3), the misfit of `same`, `past` and `next` of each
-        picture but the first; whether lines fit those of their own field better.
+        picture but the first; the share of pictures whose lines fit those of their own field
+        better.
     """
     flags: list[int] = []
     misfits: list[tuple[float, float, float]] = []
-    same = within = 0.0
+    combed: list[bool] = []
     past: tuple[_Luma, _Luma] | None = None
     for n in range(first, min(first + _RUN, len(clip))):
         with clip.get_frame(n) as frame:
@@ -239,12 +249,12 @@ def _measured(clip: Any, first: int) -> tuple[list[int], NDArray[np.float64], bo
         height = len(luma) // 2
         top, bottom = luma[0::2][:height], luma[1::2][:height]
         woven = _misfit(top, bottom)
-        same += woven
-        within += _misfit(top[0::2], top[1::2]) + _misfit(bottom[0::2], bottom[1::2])
+        within = _misfit(top[0::2], top[1::2]) + _misfit(bottom[0::2], bottom[1::2])
+        combed.append(woven > within)
         if past is not None:
             misfits.append((woven, _misfit(top, past[1]), _misfit(past[0], bottom)))
         past = top, bottom
-    return flags, np.array(misfits).reshape(-1, 3), same > within
+    return flags, np.array(misfits).reshape(-1, 3), sum(combed) / len(combed)
 
 
 def _luma(frame: Any) -> _Luma:
