@@ -27,6 +27,7 @@ __all__ = [
     "find_device_of_clip",
     "find_devices",
     "find_dtype",
+    "kind",
     "memory_bytes",
     "prepare",
     "trim_heap",
@@ -249,6 +250,15 @@ def describe_all() -> Iterator[tuple[str, str]]:
     if not _gpu_count():
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
         yield "cuda", f"none: torch, built {built}, finds no NVIDIA GPU with a driver"
+
+
+def kind(device: torch.device) -> str:
+    """What a device is: the name of the GPU, or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = _text(Path("/proc/cpuinfo")).splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def _gpu_count() -> int:

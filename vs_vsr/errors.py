@@ -7,6 +7,7 @@ VsrError
 ├── DeviceError                        a device does not exist, or has no memory left
 ├── BridgeError                        the compiled plugin is missing or of another version
 └── JobError                           a file cannot be upscaled, or a job cannot go on
+    └── StorageError                   a folder is full, cannot be written to, or is gone
 """
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "DeviceError",
     "JobError",
     "ShapeError",
+    "StorageError",
     "VsrError",
     "WeightsError",
 ]
@@ -50,3 +52,7 @@ class BridgeError(VsrError):
 
 class JobError(VsrError):
     """A file cannot be upscaled as it is asked, or a job cannot go on."""
+
+
+class StorageError(JobError):
+    """A folder is full, cannot be written to, or is gone: what comes next would fail too."""

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from vs_vsr import __version__
-from vs_vsr.cli import info, weights
+from vs_vsr.cli import info, parts, upscale, weights
 from vs_vsr.errors import VsrError
 
 __all__ = ["main"]
 
-_COMMANDS = (weights, info)
+_COMMANDS = (upscale, parts, weights, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -58,6 +58,10 @@ class Recipe:
     `chunk`, `segment`, `tile`, …. Cuts are in the plan, so `scenes` is "props" or "off"."""
     deinterlace: str
     """ "" or "bwdif" or "ivtc": what is done to the source first."""
+    top_field_first: bool
+    """Whether the top field of the source is the earlier one; for `deinterlace`."""
+    frames_per_input: int
+    """Pictures for each frame of the deinterlaced source."""
     width: int
     """Of the pictures, as `height`."""
     height: int
@@ -118,7 +122,7 @@ class JobPlan:
     last_duration: int
     """How long the last picture of the whole clip is shown, in the same unit."""
     cuts: tuple[int, ...]
-    """Source frames with which a scene begins, ascending, without frame 0."""
+    """Source frames, once deinterlaced, with which a scene begins; ascending, without frame 0."""
     parts: tuple[tuple[int, int], ...]
     """First picture and the one after the last, of each part, ascending and without gaps."""
     versions: Versions

@@ -47,6 +47,10 @@ class Setup:
     """What to tell the user about the chosen defaults; may be empty."""
     gpu_bytes: int = 0
     """What it takes on a GPU beside the weights and the pictures, as far as is known."""
+    tile: int = 0
+    """As the option, which a GPU with little memory may have changed."""
+    overlap: int = 0
+    """As the option."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ def plan_for(
     # Chosen by the filter's name, because a reload makes other classes.
     row = FILTERS[arguments.filter_name]
     if options.device.type == "cpu" or row.footprint is None or not fit:
-        return row.plan(network, arguments, row.defaults, options, clip)
+        setup = row.plan(network, arguments, row.defaults, options, clip)
+        return replace(setup, tile=options.tile, overlap=options.overlap)
     defaults, options, message = _on_gpu(network, arguments, row, row.footprint, options, clip)
     setup = row.plan(network, arguments, defaults, options, clip)
     plan = setup.plan
@@ -102,7 +107,13 @@ def plan_for(
         itemsize=options.dtype.itemsize,
     )
     message = " ".join(filter(None, (message, setup.message)))
-    return replace(setup, message=message, gpu_bytes=gpu_bytes)
+    return replace(
+        setup,
+        message=message,
+        gpu_bytes=gpu_bytes,
+        tile=options.tile,
+        overlap=options.overlap,
+    )
 
 
 def work_format(clip_format: int, device: torch.device) -> int:

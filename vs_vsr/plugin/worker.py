@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -26,7 +27,7 @@ from vs_vsr.weights import store
 from vs_vsr.weights.loader import load_model
 from vs_vsr.weights.rows import ROWS
 
-__all__ = ["create"]
+__all__ = ["Resolved", "create", "resolve"]
 
 # The largest numerator of a frame rate.
 _LARGEST = 2**63 - 1
@@ -35,6 +36,59 @@ _LARGEST = 2**63 - 1
 # that at every seek) starts at once.
 _built: dict[tuple[object, ...], nn.Module] = {}
 _build_lock = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """What one call of a filter comes to on this machine."""
+
+    weights: Path
+    arguments: dict[str, int | str]
+    """What gives the same pictures on any machine, where the filter has an argument of this name;
+    arguments that only one filter has are as the user gave them."""
+    scale: int
+    frames_per_input: int
+    segment: int
+    """Input frames, from a multiple of which on pictures do not depend on a state before them."""
+    message: str
+    """About defaults that were changed for this machine; may be empty."""
+
+
+def resolve(filter_name: str, values: Mapping[str, int | float | str], clip: ClipInfo) -> Resolved:
+    """What the arguments of a filter come to, with those that are left out.
+
+    Args:
+        filter_name: As in `core.vsr`.
+        values: The arguments that the user gave, by name, without the clip.
+        clip: The clip.
+
+    Raises:
+        VsrError: As for `create`.
+    """
+    arguments = Arguments(filter_name, values)
+    options = Options.read(arguments, FILTERS[filter_name].defaults, clip.width, clip.height)
+    setup = plan_for(_network(arguments, options), arguments, options, clip)
+    plan = setup.plan
+    precisions = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+    found: dict[str, int | str] = {
+        "precision": precisions[options.dtype],
+        "chunk": plan.chunk if arguments.at_least("chunk", 1, 0) else 0,
+        "segment": plan.segment,
+        "preroll": plan.preroll,
+        "tile": setup.tile,
+        "overlap": setup.overlap,
+        "matrix": str(options.matrix),
+    }
+    if setup.frames_per_input == 1:
+        found["lookahead"] = plan.lookahead
+    return Resolved(
+        weights=_weights(arguments),
+        arguments=found,
+        scale=setup.stream.scale,
+        frames_per_input=setup.frames_per_input,
+        segment=plan.segment,
+        message=setup.message,
+    )
 
 
 def create(
@@ -178,7 +232,7 @@ def _network(arguments: Arguments, options: Options) -> nn.Module:
     """The network of these options, built once for the process."""
     filter_name = arguments.filter_name
     network_options = FILTERS[filter_name].network_options(arguments)
-    path = store.obtain(arguments.text("weights", _default_weights(arguments)), filter_name)
+    path = _weights(arguments)
     # With the filter, because only building a network checks that the file holds this filter's.
     file = (filter_name, store.identity(path))
     key = (*file, options.device, options.dtype, *sorted(network_options.items()))
@@ -197,6 +251,11 @@ def _network(arguments: Arguments, options: Options) -> nn.Module:
                 network = network.to(options.device)
             _built[key] = network
     return network
+
+
+def _weights(arguments: Arguments) -> Path:
+    name = arguments.text("weights", _default_weights(arguments))
+    return store.obtain(name, arguments.filter_name)
 
 
 def _default_weights(arguments: Arguments) -> str:

@@ -1,0 +1,199 @@
+"""Makes one part of a job: its pictures, encoded, checked, and named once they are whole."""
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vs_vsr.errors import JobError, StorageError
+from vs_vsr.job.folder import is_done, own_name
+from vs_vsr.job.forecast import work_per_picture
+from vs_vsr.job.plan import JobPlan, Versions
+from vs_vsr.job.progress import Progress, Report, WorkMeter, memory_in_use
+
+__all__ = ["part", "versions"]
+
+# How often a part tells how far it is.
+_REPORT_S = 0.5
+
+
+def versions() -> Versions:
+    """Of what pictures and packets depend on, here."""
+    names = ("vs-vsr", "torch", "vapoursynth", "vapoursynth-bestsource", "av")
+    return {name: version(name) for name in names}
+
+
+def part(folder: Path, number: int, report: Report, *, device: str = "auto") -> None:
+    """Make a part, unless it is done. A part that is made twice is the same.
+
+    Args:
+        folder: The job's.
+        number: Of the part, from 0.
+        report: Told how far it is, about twice a second, from another thread.
+        device: Where the network runs, as the filters' `device`.
+
+    Raises:
+        JobError: There is no such job or part, its source or weights have changed, or its file
+            cannot be written.
+        VsrError: The filter cannot be made, or fails.
+    """
+    # They bring torch.
+    from vs_vsr.devices import find_devices, kind
+
+    plan = JobPlan.load(folder)
+    if not 0 <= number < len(plan.parts):
+        raise JobError(
+            f"part must be from 0 to {len(plan.parts) - 1}, got {number}. The job in {folder} has "
+            f"{len(plan.parts)} parts."
+        )
+    if is_done(plan, folder, number):
+        return
+    _check_source(plan)
+    recipe = plan.recipe
+    _check_weights(recipe.filter, recipe.weights, recipe.weights_sha256)
+    # Another process may make the same part.
+    target = plan.part_file(folder, number)
+    temporary = own_name(target)
+    began = time.monotonic()
+    try:
+        target.parent.mkdir(exist_ok=True)
+        digest = _write(plan, folder, number, temporary, report, device)
+        record = {
+            "pictures": plan.parts[number][1] - plan.parts[number][0],
+            "seconds": round(time.monotonic() - began, 3),
+            "bytes": temporary.stat().st_size,
+            "decoded_sha256": digest,
+            "device": kind(find_devices("job", device)[0]),
+            "versions": versions(),
+        }
+        os.replace(temporary, target)
+        _write_text(plan.part_record(folder, number), json.dumps(record, indent=1))
+    except OSError as e:
+        raise StorageError(
+            f"part {number} cannot be written to {target.parent} ({e.strerror}). Make room there, "
+            "or make it reachable again, and run the same command: it goes on with this part."
+        ) from None
+    finally:
+        _remove(temporary)
+
+
+def _write(
+    plan: JobPlan, folder: Path, number: int, path: Path, report: Report, device: str
+) -> str:
+    """Write the pictures of a part to `path`; return the hash of what they decode to."""
+    from vs_vsr.job.clips import planes
+    from vs_vsr.job.encode import PartWriter, check_part
+
+    first, last = plan.parts[number]
+    clip = _pictures(folder, plan.name, device)[first:last]
+    with _reporting(plan, folder, number, report) as done:
+        with PartWriter(path, plan, first) as writer:
+            for frame in clip.frames(close=True):
+                writer.write(planes(frame))
+                done()
+        return check_part(path, plan, number)
+
+
+@cache
+def _pictures(folder: Path, name: str, device: str) -> Any:
+    # Kept for the parts that follow: the filter goes on with the network that it has.
+    from vs_vsr.job.clips import pictures
+
+    return pictures(JobPlan.load(folder), folder, device)
+
+
+@contextmanager
+def _reporting(
+    plan: JobPlan, folder: Path, number: int, report: Report
+) -> Iterator[Callable[[], None]]:
+    """Report while this is open; what is given is to be called for each picture that is written."""
+    first, last = plan.parts[number]
+    # Pictures that come out together, and what is computed for them: as for the chunk before, or
+    # for the sample.
+    chunk = int(plan.recipe.arguments.get("chunk", 0)) * plan.recipe.frames_per_input
+    chunk = min(chunk or last - first, last - first)
+    count, before, of_chunk = 0, 0.0, work_per_picture(folder) * chunk
+    meter, stop = WorkMeter(), threading.Event()
+
+    def note() -> None:
+        nonlocal count, before, of_chunk
+        if count and count % chunk == 0:
+            before, of_chunk = meter.done, meter.done - before
+        count += 1
+
+    def tell() -> None:
+        while not stop.wait(_REPORT_S):
+            share = min((meter.done - before) / of_chunk, 1.0) if of_chunk else 0.0
+            report(Progress(number, count, share, memory_in_use()))
+
+    thread = threading.Thread(target=tell, name="progress", daemon=True)
+    with meter.counting():
+        thread.start()
+        try:
+            yield note
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _check_source(plan: JobPlan) -> None:
+    """Raise JobError if the source is not the file that the job was planned for."""
+    from vs_vsr.job.source import packets_hash
+
+    source = plan.source
+    try:
+        now = os.stat(source.path)
+    except OSError as e:
+        raise StorageError(
+            f"{source.path} cannot be read ({e.strerror}). Put it back, or make it reachable, and "
+            "run the same command: it goes on."
+        ) from None
+    # A copy of the file has another time.
+    same = now.st_size == source.size and (
+        now.st_mtime_ns == source.modified_ns
+        or packets_hash(Path(source.path), source.track) == source.packets
+    )
+    if not same:
+        raise JobError(
+            f"{source.path} has changed since the job was planned. Run vs-vsr upscale again: it "
+            "makes a new job."
+        )
+
+
+@cache
+def _check_weights(recipe_filter: str, weights: str, sha256: str) -> None:
+    """Raise JobError if the weights of this name are not those of the plan."""
+    from vs_vsr.weights.store import obtain
+
+    with obtain(weights, recipe_filter).open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise JobError(
+            f"{weights} must be the weights of the plan (sha256 {sha256[:12]}), got {found[:12]}. "
+            "Put the same file here, or run vs-vsr upscale again: it makes a new job."
+        )
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    temporary = own_name(path)
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
