@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.filter
 import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
@@ -140,15 +141,26 @@ class Writer:
         aspect: Fraction | None = None,
         colour: dict[str, int] | None = None,
         rotation: int = 0,
+        flags: str = "",
     ) -> Any:
-        """Add a video stream; `times` are in units of `time_base`, by default 0, 1, 2, …."""
+        """Add a video stream.
+
+        `times` are in units of `time_base`, by default 0, 1, 2, …; `flags` say of each picture
+        that it has two moments, the first in the top field ("tff") or in the bottom one ("bff").
+        """
         defaults = {
             "libx264": {"preset": "ultrafast", "crf": "18", "threads": "1"},
             "libx264rgb": {"preset": "ultrafast", "crf": "0", "threads": "1"},
             "libx265": {"preset": "ultrafast", "crf": "20", "x265-params": _X265},
         }
         stream: Any = self.container.add_stream(
-            codec, rate, options={**defaults.get(codec, {}), **(options or {})}
+            codec,
+            rate,
+            options={
+                **defaults.get(codec, {}),
+                **({"flags": "+ildct+ilme"} if flags else {}),
+                **(options or {}),
+            },
         )
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = format
@@ -167,7 +179,7 @@ class Writer:
                 )
                 frame.pts = n if times is None else times[n]
                 frame.time_base = time_base
-                self.container.mux(stream.encode(frame))
+                self.container.mux(stream.encode(_flagged(frame, flags) if flags else frame))
             self.container.mux(stream.encode(None))
 
         self._pending.append(write)
@@ -230,6 +242,26 @@ class Writer:
                 for n, (start, end, title) in enumerate(_CHAPTERS)
             ]
         )
+
+
+def _flagged(frame: av.VideoFrame, flags: str) -> av.VideoFrame:
+    # The only way to these flags of a frame in PyAV.
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(
+            template=None,
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=frame.time_base,
+        ),
+        graph.add("setfield", flags),
+        graph.add("buffersink"),
+    ).configure()
+    graph.push(frame)
+    out = graph.pull()
+    assert isinstance(out, av.VideoFrame)
+    return out
 
 
 def _describe(stream: Any, language: str, title: str, disposition: Disposition | None) -> None:
@@ -429,8 +461,6 @@ def _hdr10(path: Path) -> None:
     )
 
 
-_TOP = {"x264-params": "tff=1"}
-
 ANIMALS: dict[str, Callable[[Path], None]] = {
     "plain.mkv": _pictures_only,
     "plain.mp4": _pictures_only,
@@ -469,16 +499,16 @@ ANIMALS: dict[str, Callable[[Path], None]] = {
     "sound_only.mkv": _sound_only,
     "one_frame.mkv": functools.partial(_pictures_only, pictures=moving(1, 64, 48)),
     "interlaced.mkv": functools.partial(
-        _pictures_only, pictures=interlaced(24, 96, 64), options=_TOP
+        _pictures_only, pictures=interlaced(24, 96, 64), flags="tff"
     ),
     "interlaced_bottom.mkv": functools.partial(
         _pictures_only,
         pictures=interlaced(24, 96, 64, top_first=False),
-        options={"x264-params": "bff=1"},
+        flags="bff",
     ),
     "interlaced_no_flags.mkv": functools.partial(_pictures_only, pictures=interlaced(24, 96, 64)),
     "whole_but_flagged.mkv": functools.partial(
-        _pictures_only, pictures=moving(24, 96, 64), options=_TOP
+        _pictures_only, pictures=moving(24, 96, 64), flags="tff"
     ),
     "telecined.mkv": functools.partial(
         _pictures_only,

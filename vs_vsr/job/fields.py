@@ -51,8 +51,7 @@ _PULLDOWN = 0.38
 _COMBED_RUNS = 0.25
 
 _PLUGINS = {"bwdif": ("bwdif", "vapoursynth-bwdif"), "ivtc": ("vivtc", "vapoursynth-vivtc")}
-# As PyAV numbers AVFieldOrder: the field that is shown first is the second letter.
-_TOP_FIRST = {"tt": True, "bt": True, "bb": False, "tb": False}
+_TOP_FIRST = {"top": True, "bottom": False}
 
 type _Luma = NDArray[np.int16]
 type _Run = Literal["progressive", "interlaced", "telecined", "still"]
@@ -79,7 +78,7 @@ def look(clip: Any, field_order: str) -> Fields:
 
     Args:
         clip: As the source filter gives it, with its flags `_FieldBased`.
-        field_order: The stream's: "progressive", "tt", "bb", "tb", "bt" or "unknown".
+        field_order: The stream's: "progressive", "top", "bottom" or "unknown".
     """
     flags, misfits, stand_out = [], [], []
     for first in _starts(len(clip)):
@@ -121,8 +120,8 @@ def look(clip: Any, field_order: str) -> Fields:
         note = "The file says progressive, but its pictures are combed: taken as interlaced."
     elif top_first != flagged_top:
         note = (
-            f"The file says {_order(flagged_top)} first, but its pictures move "
-            f"{_order(top_first)} first: taken so."
+            f"The file says {_order(flagged_top)} field first, but its pictures are "
+            f"{_order(top_first)} field first: taken so."
         )
     telecined = 2 * combed.count("telecined") >= len(combed)
     return Fields("telecined" if telecined else "interlaced", top_first, note)
@@ -156,7 +155,7 @@ def check(fields: Fields, how: str) -> None:
     )
 
 
-def deinterlaced(clip: Any, how: str, fields: Fields) -> Any:
+def deinterlaced(clip: Any, how: str, *, top_first: bool) -> Any:
     """The clip in whole pictures.
 
     Args:
@@ -164,14 +163,14 @@ def deinterlaced(clip: Any, how: str, fields: Fields) -> Any:
         how: "" takes its pictures as whole ones, whatever its flags say; "bwdif" makes a whole
             picture of the earlier field of each, "ivtc" undoes 3:2 pulldown, four pictures for
             five. Only its times change: see `times_after`.
-        fields: What `look` found.
+        top_first: Whether the top field is the earlier one, as `look` found.
     """
     if not how:
         # Or a resizer would take the lines apart.
         return clip.std.SetFieldBased(0)
     # Both plugins take the flags of the pictures before their own argument.
-    clip = clip.std.SetFieldBased(2 if fields.top_first else 1)
-    top = int(fields.top_first)
+    clip = clip.std.SetFieldBased(2 if top_first else 1)
+    top = int(top_first)
     if how == "bwdif":
         return clip.bwdif.Bwdif(field=top)
     return clip.vivtc.VFM(order=top).vivtc.VDecimate().std.SetFieldBased(0)
