@@ -32,8 +32,8 @@ ROOMS = {
     "weights": {"errors", "models"},
     "plugin": {"devices", "errors", "models", "streaming", "transfer", "weights"},
     "__init__": {"filters", "weights"},
-    "job": {"errors"},
-    "cli": {"__init__", "devices", "errors", "weights"},
+    "job": {"devices", "errors", "plugin", "streaming", "weights"},
+    "cli": {"__init__", "devices", "errors", "job", "weights"},
     "__main__": {"cli"},
     "bench": {"kernels", "devices", "models", "plugin", "streaming", "transfer", "weights"},
 }

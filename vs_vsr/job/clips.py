@@ -1,6 +1,8 @@
 """The pictures of a job as a clip: the source, what is done to it first, the filter, the size."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -8,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import vapoursynth as vs
+from vapoursynth import core
 
 from vs_vsr.errors import JobError
 from vs_vsr.job.fields import deinterlaced
 from vs_vsr.job.plan import JobPlan
 
 __all__ = ["Opened", "before", "open_source", "pictures", "planes", "prepared"]
-
-core = vs.core
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,16 @@ def open_source(path: str, track: int, index: Path) -> Opened:
     try:
         # Mode 4 keeps the index under exactly this name, so that every process finds it. Rotation
         # is left to the player, and repeated fields are no frames.
-        answer = core.bs.VideoSource(
-            path,
-            track=track,
-            cachemode=4,
-            cachepath=str(index),
-            exporttimestamps=1,
-            apply_rotation=0,
-            rff=0,
-        )
+        with _quiet():
+            answer = core.bs.VideoSource(
+                path,
+                track=track,
+                cachemode=4,
+                cachepath=str(index),
+                exporttimestamps=1,
+                apply_rotation=0,
+                rff=0,
+            )
     except vs.Error as e:
         raise JobError(
             f"{path} cannot be decoded ({str(e).removeprefix('VideoSource: ')}). Check that it "
@@ -63,6 +65,23 @@ def open_source(path: str, track: int, index: Path) -> Opened:
     times = answer["timestamps"]
     times = (times,) if isinstance(times, int) else tuple(times)
     return Opened(answer["clip"], times, base)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Standard error goes nowhere.
+
+    The core writes there that BestSource 22 gives back more than it has declared, which is nothing
+    that a user could do something about.
+    """
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def prepared(clip: vs.VideoNode, picture_format: str) -> vs.VideoNode:

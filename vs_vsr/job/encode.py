@@ -26,6 +26,8 @@ __all__ = ["PartWriter", "average_rate", "check_part", "sync", "writing"]
 
 # No real rate has a greater denominator: 24000/1001 and its kin.
 _DENOMINATOR_MAX = 1001
+# Pictures by which x265 decodes earlier than it shows, at most.
+_REORDERED = 2
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 # FFmpeg's planes of RGB are green, blue, red; VapourSynth's are red, green, blue.
 _GREEN_BLUE_RED = (1, 2, 0)
@@ -46,7 +48,7 @@ class PartWriter:
             first: The part's first picture.
         """
         self._path, self._plan, self._first = path, plan, first
-        self._pictures = 0
+        self._pictures = self._packets = 0
         self._pixels = pixel_format(plan.recipe.format)
         self._stream: VideoStream
         self._life: AbstractContextManager[Self]
@@ -78,8 +80,7 @@ class PartWriter:
         plan = self._plan
         frame = VideoFrame(plan.recipe.width, plan.recipe.height, self._pixels)
         _fill(frame, planes)
-        since = plan.times[self._first + self._pictures] - plan.times[self._first]
-        frame.pts = since * plan.time_base[0]
+        frame.pts = self._time(self._pictures)
         frame.time_base = Fraction(1, plan.time_base[1])
         self._pictures += 1
         self._mux(frame)
@@ -117,10 +118,21 @@ class PartWriter:
                 self._mux(None)
             sync(self._path)
 
+    def _time(self, picture: int) -> int:
+        """When a picture of the part is shown, by its number; before the first in even steps."""
+        plan, before = self._plan, min(picture, 0)
+        since = plan.times[self._first + picture - before] - plan.times[self._first]
+        return (since + before * plan.last_duration) * plan.time_base[0]
+
     def _mux(self, frame: VideoFrame | None) -> None:
         container = self._stream.container
         assert isinstance(container, av.container.OutputContainer)
         for packet in self._stream.encode(frame):
+            if self._plan.encoder.name == "libx265":
+                # It gives none that are of use to a file of two pictures (4.1). To others it gives
+                # these.
+                packet.dts = self._time(self._packets - _REORDERED)
+            self._packets += 1
             self.bytes_written += packet.size
             container.mux_one(packet)
 

@@ -4,6 +4,7 @@ A process that is killed, or that dies of too little memory, takes nothing else 
 """
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +33,10 @@ __all__ = ["Events", "Workers"]
 _TRIES = 3
 # How long to wait for a part before looking whether to stop.
 _LOOK_S = 0.2
-# What the filters log where nothing shows progress; here something does.
-_NOT_SHOWN = "Their pictures come all at once"
+# What the core and the filters log that is of no use here: that a chunk takes long, as the display
+# shows how far it is; and that BestSource gives back more than it has declared.
+_NOT_SHOWN = re.compile("Their pictures come all at once|no return value")
+_INDEXING = re.compile(r"index progress (\d+)%")
 
 # ---- in the worker ----
 
@@ -71,7 +74,10 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     core = vs.core
 
     def log(kind: Any, text: str) -> None:
-        if kind != vs.MESSAGE_TYPE_DEBUG and _NOT_SHOWN not in text:
+        indexed = _INDEXING.search(text)
+        if indexed:
+            _send("phase", "indexing the pictures", int(indexed[1]) / 100)
+        elif kind != vs.MESSAGE_TYPE_DEBUG and not _NOT_SHOWN.search(text):
             _send("log", text)
 
     handler = core.add_log_handler(log)
@@ -213,15 +219,18 @@ class Workers:
 
     def plan(self, request: "Request") -> "tuple[JobPlan, Path, list[str]]":
         """As `planning.make_plan`."""
-        return self._call(_plan, request, self.devices[0])
+        made: tuple[JobPlan, Path, list[str]] = self._call(_plan, request, self.devices[0])
+        return made
 
     def sample(self, folder: Path) -> "Forecast":
         """As `forecast.sample`."""
-        return self._call(_sample, folder, self.devices[0])
+        found: Forecast = self._call(_sample, folder, self.devices[0])
+        return found
 
     def preview(self, folder: Path, pictures: Sequence[int], target: Path) -> list[Path]:
         """As `preview.preview`."""
-        return self._call(_preview, folder, pictures, target, self.devices[0])
+        written: list[Path] = self._call(_preview, folder, pictures, target, self.devices[0])
+        return written
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         future = self._workers[0].submit(function, *arguments)

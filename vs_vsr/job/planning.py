@@ -10,12 +10,12 @@ from fractions import Fraction
 from itertools import batched, pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 import vapoursynth as vs
+from vapoursynth import core
 
 from vs_vsr.errors import JobError
-from vs_vsr.job.clips import Opened, open_source, prepared
+from vs_vsr.job.clips import Opened, open_source, planes, prepared
 from vs_vsr.job.encoders import encoder
 from vs_vsr.job.fields import check, deinterlaced, look, times_after
 from vs_vsr.job.part import versions
@@ -24,12 +24,12 @@ from vs_vsr.job.request import Request
 from vs_vsr.job.source import SourceInfo, packets_hash, probe
 from vs_vsr.plugin.arguments import MATRICES
 from vs_vsr.plugin.contract import ClipInfo
+from vs_vsr.plugin.plans import FILTERS
 from vs_vsr.plugin.worker import Resolved, resolve
-from vs_vsr.streaming.scenes import cuts
+from vs_vsr.streaming.scenes import Marks, cuts
 
 __all__ = ["make_plan"]
 
-core = vs.core
 
 # Pictures in a part, about: two minutes of a fast GPU's work, half an hour of a slow machine's. A
 # short clip has ten parts all the same, where its segments are that short.
@@ -41,11 +41,11 @@ _PQ, _HLG, _UNKNOWN = 16, 18, 2
 _ENCODER_THREADS = 8
 
 
-Tell = Callable[[str, float], None]
+_Tell = Callable[[str, float], None]
 """Told what is being done, and how much of it is, from 0 to 1."""
 
 
-def make_plan(request: Request, device: str, tell: Tell) -> tuple[JobPlan, Path, list[str]]:
+def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path, list[str]]:
     """The plan of a job, its folder, where it is written, and what the user should know about it.
 
     Args:
@@ -87,7 +87,7 @@ def make_plan(request: Request, device: str, tell: Tell) -> tuple[JobPlan, Path,
     found = [] if is_off else _known_cuts(index, key, clip, colour.matrix, tell)
     recipe = Recipe(
         filter=request.filter,
-        weights=_weights(request.arguments, resolved),
+        weights=_weights(request, resolved),
         weights_sha256=_sha256(resolved.weights),
         arguments=_arguments(request, resolved, colour),
         deinterlace=request.deinterlace,
@@ -275,12 +275,11 @@ def _arguments(
     return {**given, **found, "scenes": scenes, "matrix": str(colour.matrix)}
 
 
-def _weights(arguments: Mapping[str, object], resolved: Resolved) -> str:
+def _weights(request: Request, resolved: Resolved) -> str:
     """The published name, as another machine has the file elsewhere; else the file."""
-    name = str(arguments.get("weights", ""))
-    return (
-        str(resolved.weights.resolve()) if not name or Path(name).expanduser().is_file() else name
-    )
+    name = str(request.arguments.get("weights", FILTERS[request.filter].defaults.weights))
+    is_file = Path(name).expanduser().is_file()
+    return str(resolved.weights.resolve()) if is_file else name
 
 
 def _sha256(path: Path) -> str:
@@ -288,7 +287,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _known_cuts(index: Path, key: str, clip: vs.VideoNode, matrix: int, tell: Tell) -> list[int]:
+def _known_cuts(index: Path, key: str, clip: vs.VideoNode, matrix: int, tell: _Tell) -> list[int]:
     """As `_cuts`, which looks at the whole film; kept beside the index for the next time."""
     path = index.with_name(f"{index.name}.cuts.json")
     try:
@@ -303,24 +302,26 @@ def _known_cuts(index: Path, key: str, clip: vs.VideoNode, matrix: int, tell: Te
     return known[key]
 
 
-def _cuts(clip: vs.VideoNode, matrix: int, tell: Tell) -> Iterator[int]:
+def _cuts(clip: vs.VideoNode, matrix: int, tell: _Tell) -> Iterator[int]:
     """Every frame with which a scene begins, as the filters find it with scenes="detect"."""
     changes = {"matrix_in": matrix} if clip.format.color_family != vs.RGB else {}
     rgb = clip.resize.Bicubic(format=vs.RGBS, **changes)
-    before: tuple[torch.Tensor, tuple[None, None]] | None = None
+    pictures = (_tensor(frame) for frame in rgb.frames(close=True))
+    before: tuple[torch.Tensor, Marks] | None = None
     done = 0
-    for batch in batched(rgb.frames(close=True), _AT_ONCE):
-        frames = [
-            torch.stack([torch.from_numpy(np.asarray(plane).copy()) for plane in frame])
-            .clamp_(0, 1)
-            .unsqueeze(0)
-            for frame in batch
-        ]
-        marks = [(None, None)] * len(frames)
-        yield from sorted(done + t for t in cuts(frames, marks, "detect", before=before))
-        before = frames[-1], marks[-1]
-        done += len(frames)
+    for batch in batched(pictures, _AT_ONCE):
+        marks: list[Marks] = [(None, None)] * len(batch)
+        yield from sorted(done + t for t in cuts(batch, marks, "detect", before=before))
+        before = batch[-1], marks[-1]
+        done += len(batch)
         tell("looking for scene cuts", done / len(clip))
+
+
+def _tensor(frame: vs.VideoFrame) -> torch.Tensor:
+    """A frame in RGBS as (1, 3, H, W), [0, 1]."""
+    return torch.stack([torch.from_numpy(plane.copy()) for plane in planes(frame)])[None].clamp_(
+        0, 1
+    )
 
 
 def _range(request: Request, times: Sequence[int], base: Fraction) -> tuple[int, int]:

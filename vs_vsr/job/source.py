@@ -45,6 +45,9 @@ _LIGHT = struct.Struct("=2I")
 # Units of the SEI message and of x265's option, in which the numbers above are given.
 _CHROMATICITY_UNIT, _LUMINANCE_UNIT = 50000, 10000
 
+# PyAV's packets take a parameter in their stubs only.
+type _Packet = Packet[Stream]
+
 
 @dataclass(frozen=True, kw_only=True)
 class OtherStream:
@@ -135,7 +138,7 @@ def media(path: Path) -> Iterator[InputContainer]:
         ) from None
 
 
-def packets(container: InputContainer, stream: Stream) -> "Iterator[Packet[Stream]]":
+def packets(container: InputContainer, stream: Stream) -> Iterator[_Packet]:
     """The packets of one stream that are shown, in their coded order; the others are not read."""
     for other in container.streams:
         if other.index != stream.index:
