@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-enum { VSR_ABI = 6, VSR_MESSAGE_SIZE = 1024 };
+enum { VSR_ABI = 7, VSR_MESSAGE_SIZE = 1024 };
 
 enum { VSR_INT = 0, VSR_FLOAT = 1, VSR_STRING = 2 };
 
@@ -37,7 +37,8 @@ typedef struct {
     int32_t frames_per_input;          /* output frames for each input frame */
     int32_t chunk;                     /* output frames computed together */
     int32_t cache_frames;              /* input frames kept in the cache */
-    int32_t matrix;                    /* H.273 code for YUV and GRAY frames that name none */
+    int32_t matrix, hdr_matrix;        /* H.273 codes for YUV and GRAY frames that name none; `hdr_matrix` for
+                                          those whose transfer is PQ or HLG */
     int32_t prefetch;                  /* whether the next chunk is computed, and its input read, early */
     int32_t arrivals;                  /* whether `arrived` is to be called */
     char message[VSR_MESSAGE_SIZE];    /* logged once, if any */

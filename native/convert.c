@@ -1,5 +1,6 @@
 #include "convert.h"
 #include "VSHelper4.h"
+#include "abi.h"
 #include "frames.h"
 #include "portable.h"
 #include "text.h"
@@ -12,6 +13,7 @@ static const char *const KEPT_RANGE = "_VsrRange";
 static const char *const KEPT_CHROMA = "_VsrChromaLocation";
 
 enum { MATRIX_RGB = 0, MATRIX_UNSPECIFIED = 2, MATRIX_RESERVED = 3, MATRIX_2020_NCL = 9 };
+enum { TRANSFER_UNSPECIFIED = 2, TRANSFER_PQ = 16, TRANSFER_HLG = 18 };
 
 static int property(const VSMap *props, const char *key, int absent, const VSAPI *vsapi) {
     int error = 0;
@@ -24,17 +26,20 @@ static int property(const VSMap *props, const char *key, int absent, const VSAPI
 typedef struct {
     VSNode *clip;
     const char *filter;
-    int matrix;
+    int matrix, hdr_matrix;
     int comes_back; /* whether properties must be remembered for the way back */
     int has_matrix; /* whether the clip is YUV or GRAY */
 } In;
 
-/* The matrix of a frame, or the clip's if the frame names none; -1 for RGB, which has none. */
+/* The matrix of a frame, or the one for such frames if it names none; -1 for RGB, which has none. */
 static int matrix_of(const In *in, const VSMap *props, const VSAPI *vsapi) {
     if (!in->has_matrix) return -1;
     int matrix = property(props, "_Matrix", MATRIX_UNSPECIFIED, vsapi);
-    int is_named = matrix != MATRIX_RGB && matrix != MATRIX_UNSPECIFIED && matrix != MATRIX_RESERVED;
-    return is_named ? matrix : in->matrix;
+    /* resize takes no notice of negative ones either. */
+    int is_named = matrix > MATRIX_RGB && matrix != MATRIX_UNSPECIFIED && matrix != MATRIX_RESERVED;
+    if (is_named) return matrix;
+    int transfer = property(props, "_Transfer", TRANSFER_UNSPECIFIED, vsapi);
+    return transfer == TRANSFER_PQ || transfer == TRANSFER_HLG ? in->hdr_matrix : in->matrix;
 }
 
 static VSFrame *changed(const In *in, const VSFrame *frame, int matrix, VSCore *core, const VSAPI *vsapi) {
@@ -94,14 +99,14 @@ static void VS_CC in_free(void *instance, VSCore *core, const VSAPI *vsapi) {
     free(in);
 }
 
-VSNode *convert_in(const char *filter, VSNode *clip, int matrix, int comes_back, VSCore *core,
+VSNode *convert_in(const char *filter, VSNode *clip, int matrix, int hdr_matrix, int comes_back, VSCore *core,
                    const VSAPI *vsapi) {
     In *in = malloc(sizeof *in);
     if (!in) {
         vsapi->freeNode(clip);
         return NULL;
     }
-    *in = (In){clip, filter, matrix, comes_back, vsapi->getVideoInfo(clip)->format.colorFamily != cfRGB};
+    *in = (In){clip, filter, matrix, hdr_matrix, comes_back, vsapi->getVideoInfo(clip)->format.colorFamily != cfRGB};
     VSFilterDependency dependency = {clip, rpStrictSpatial};
     return vsapi->createVideoFilterEx2("VsrIn", vsapi->getVideoInfo(clip), in_frame, in_free, fmParallel,
                                        residency(clip, vsapi), &dependency, 1, in, core);
@@ -153,8 +158,13 @@ static VSNode *way_back(Back *back, const VSMap *props, VSCore *core, const VSAP
     Way *way = back->ways;
     while (way && (way->matrix != matrix || way->range != range || way->chroma != chroma)) way = way->next;
     if (!way) {
+        char reason[VSR_MESSAGE_SIZE / 2];
         VSNode *node = convert_to(vsapi->addNodeRef(back->rgb), back->format, matrix, range, chroma, core,
-                                  vsapi, error, size);
+                                  vsapi, reason, sizeof reason);
+        if (!node)
+            write_text(error, size,
+                       "%s: resize cannot convert the pictures from RGB back to the clip's format: %s. Convert "
+                       "clip to RGB first.", back->filter, reason);
         way = node ? malloc(sizeof *way) : NULL;
         if (way) {
             /* Only VsrOut asks it for frames, and they are large. */
@@ -179,7 +189,7 @@ static const VSFrame *VS_CC back_frame(int n, int reason, void *instance, void *
     if (reason != arAllFramesReady) return NULL;
     if (!*frame_data) {
         const VSFrame *rgb = vsapi->getFrameFilter(n, back->rgb, context);
-        char error[1024] = "";
+        char error[VSR_MESSAGE_SIZE] = "";
         VSNode *node = way_back(back, vsapi->getFramePropertiesRO(rgb), core, vsapi, error, sizeof error);
         vsapi->freeFrame(rgb);
         if (!node) {

@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 /* Passes `clip` through: refuses fields, and fills in and remembers the colour properties if the
- * clip will come back from RGB. Takes the reference; NULL without memory. `filter` must be a literal. */
-VSNode *convert_in(const char *filter, VSNode *clip, int matrix, int comes_back, VSCore *core,
+ * clip will come back from RGB. `matrix` and `hdr_matrix` as in VsrSpec. Takes the reference; NULL without memory. `filter` must be a literal. */
+VSNode *convert_in(const char *filter, VSNode *clip, int matrix, int hdr_matrix, int comes_back, VSCore *core,
                    const VSAPI *vsapi);
 
 /* `clip` in another format by resize.Bicubic. Takes the reference; NULL and `error` on failure.

@@ -594,7 +594,8 @@ static VSNode *build(const Filter *filter, VSNode *clip, Gpu *gpu, const VsrSpec
                                                 f->subSamplingW, f->subSamplingH, core);
     int convert = format != (uint32_t)spec->work_format;
     VSNode *originals = spec->frames_per_input > 1 ? vsapi->addNodeRef(clip) : NULL;
-    VSNode *in = convert_in(filter->name, clip, spec->matrix, convert, core, vsapi), *chunks = NULL, *node = NULL;
+    VSNode *in = convert_in(filter->name, clip, spec->matrix, spec->hdr_matrix, convert, core, vsapi);
+    VSNode *chunks = NULL, *node = NULL;
     VSVideoInfo picture = {0}, out;
     if (in && convert) {
         char reason[VSR_MESSAGE_SIZE / 2];

@@ -35,7 +35,7 @@ HDR = Colour(
 def picture(n: int, picture_format: str = "YUV420P8") -> list[np.ndarray[Any, Any]]:
     """Planes of a picture that differs from its neighbours, in VapourSynth's order."""
     family, bits = picture_format[:3], picture_format.rpartition("P")[2]
-    deep = bits not in ("8", "24", "GRAY8")
+    deep = bits not in ("8", "RGB24", "GRAY8")
     kind, top = (np.uint16, 1023) if deep else (np.uint8, 255)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     planes = [((x * 3 + y * 2 + n * 7) % 200 + 20) * top // 255]
@@ -208,6 +208,8 @@ def plan_of(
             weights_sha256="",
             arguments={},
             deinterlace="",
+            top_field_first=True,
+            frames_per_input=1,
             width=WIDTH,
             height=HEIGHT,
             format=picture_format,
@@ -260,3 +262,9 @@ def decoded(path: Path) -> str:
                 rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
                 digest.update(np.ascontiguousarray(rows[:, : plane.width * deep]))
     return digest.hexdigest()
+
+
+def sound_only(path: Path) -> None:
+    """A file without pictures."""
+    with av.open(str(path), "w", format="matroska") as out:
+        out.mux(_tone(_sound(out, "eng"), Fraction(0), Fraction(1, 5), 440))

@@ -33,9 +33,13 @@ ROOMS = {
     "plugin": {"devices", "errors", "models", "streaming", "transfer", "weights"},
     "__init__": {"filters", "weights"},
     "job": {"devices", "errors", "plugin", "streaming", "weights"},
-    "cli": {"__init__", "devices", "errors", "job", "weights"},
+    "evaluation": {"errors", "filters", "plugin"},
+    "cli": {"__init__", "devices", "errors", "evaluation", "filters", "job", "weights"},
     "__main__": {"cli"},
-    "bench": {"kernels", "devices", "models", "plugin", "streaming", "transfer", "weights"},
+    "bench": {
+        *("devices", "evaluation", "kernels", "models"),
+        *("plugin", "streaming", "transfer", "weights"),
+    },
 }
 
 

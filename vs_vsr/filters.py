@@ -44,8 +44,9 @@ class CommonArguments(TypedDict, total=False):
         both kinds of cuts ("auto", the default). With "auto" a mark decides about its pair of
         frames, even if it is 0, and frames are compared only where there is no mark.
     matrix: Matrix of YUV and GRAY frames that name none in `_Matrix`: "709", "170m", "470bg",
-        "2020ncl", "240m", "fcc" or "ycgco", or its number (`vapoursynth.MATRIX_BT709`); by default
-        it follows from the frame's size.
+        "2020ncl", "240m", "fcc" or "ycgco", or its number (`vapoursynth.MATRIX_BT709`). Where it is
+        left out, a frame whose `_Transfer` is PQ or HLG is BT.2020 ("2020ncl"); for all others it
+        follows from the clip's size.
     prefetch: While a chunk is handed out, compute the next one; while one is computed, ask the
         source for the frames of the next. Only where frames are read in order. By default on for a
         GPU, and off for a processor, where a program that ends waits for the chunk it began.

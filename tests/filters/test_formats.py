@@ -111,6 +111,87 @@ def test_a_matrix_that_is_not_said_follows_from_the_size(
         assert out.get_frame(0).props["_Matrix"] == matrix
 
 
+@pytest.mark.parametrize("transfer", [vs.TRANSFER_ST2084, vs.TRANSFER_ARIB_B67])
+@pytest.mark.parametrize("unnamed", [None, vs.MATRIX_UNSPECIFIED])
+def test_hdr_frames_that_name_no_matrix_are_bt2020(
+    weights: str, transfer: int, unnamed: int | None
+) -> None:
+    tags = {"_Transfer": transfer, "_Primaries": 9, "_Range": 1}
+    clip = flat(vs.YUV420P10).std.SetFrameProps(**tags).std.RemoveFrameProps("_Matrix")
+    if unnamed is not None:
+        clip = clip.std.SetFrameProps(_Matrix=unnamed)
+    # The same numbers, but said to be something else: SDR, and HDR in a matrix of its own.
+    sdr = clip.std.SetFrameProps(_Transfer=vs.TRANSFER_BT709)
+    named = clip.std.SetFrameProps(_Matrix=vs.MATRIX_ST170_M)
+    mixed = clip[0] + sdr[1] + named[2]
+    for arguments, want in (({}, [9, 6, 6]), ({"matrix": "709"}, [1, 1, 6])):
+        out = core.vsr.BasicVSR(mixed, weights=weights, precision="fp32", **arguments)
+        frames = [out.get_frame(n) for n in range(3)]
+        assert [frame.props["_Matrix"] for frame in frames] == want
+        for n, frame in enumerate(frames):
+            given = mixed.get_frame(n)
+            assert {name: frame.props[name] for name in tags} == {
+                name: given.props[name] for name in tags
+            }
+            # The way back is by the matrix of the way in, so the numbers are the same.
+            for p in range(3):
+                assert abs(int(np.asarray(frame[p])[3, 3]) - int(np.asarray(given[p])[0, 0])) <= 1
+
+
+def test_what_the_network_sees_of_an_hdr_frame_is_by_bt2020(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[float]] = []
+    upload = host.upload
+
+    def note(planes: Sequence[host.Array]) -> torch.Tensor:
+        seen.append([float(plane[0, 0]) for plane in planes])
+        return upload(planes)
+
+    monkeypatch.setattr(host, "upload", note)
+    clip = flat(vs.YUV444P10)[0].std.RemoveFrameProps("_Matrix")
+    clip = clip.std.SetFrameProps(_Transfer=vs.TRANSFER_ST2084, _Range=1)
+    core.vsr.BasicVSR(clip, weights=weights).get_frame(0)
+    want = clip.resize.Bicubic(format=vs.RGBS, matrix_in=vs.MATRIX_BT2020_NCL).get_frame(0)
+    assert seen == [[pytest.approx(float(np.asarray(want[p])[0, 0]), abs=1e-6) for p in range(3)]]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_ramp_of_ten_bit_pq_keeps_its_steps(weights: str, precision: str) -> None:
+    """A step of bf16 is up to four ten-bit codes: what the network adds to is float32."""
+    codes = np.arange(64, 941)
+    blank = core.std.BlankClip(format=vs.YUV420P10, width=len(codes) + 1, height=16, length=1)
+
+    def draw(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        f = f.copy()
+        np.asarray(f[0])[:] = np.append(codes, 940)
+        for p in (1, 2):
+            np.asarray(f[p])[:] = 512
+        return f
+
+    tags = {"_Transfer": vs.TRANSFER_ST2084, "_Primaries": vs.PRIMARIES_BT2020, "_Range": 0}
+    ramp = blank.std.ModifyFrame(blank, draw).std.RemoveFrameProps("_Matrix")
+    ramp = ramp.std.SetFrameProps(**tags)
+    frame = core.vsr.BasicVSR(ramp, weights=weights, precision=precision).get_frame(0)
+    assert {name: frame.props[name] for name in tags} == tags
+    assert frame.props["_Matrix"] == vs.MATRIX_BT2020_NCL
+    row = np.asarray(frame[0])[30].astype(int)
+    # Bilinear at a quarter of a pixel, its ends held.
+    place = (np.arange(len(row)) + 0.5) / 4 - 0.5
+    want = np.interp(place, np.arange(len(codes) + 1), np.append(codes, 940))
+    assert np.abs(row - want).max() <= 1
+    assert set(row.tolist()) == set(codes.tolist())
+    steps = np.diff(row)
+    assert steps.min() >= 0 and steps.max() == 1
+    for p in (1, 2):
+        assert np.abs(np.asarray(frame[p]).astype(int) - 512).max() <= 1
+
+
+def test_a_negative_matrix_names_none(weights: str) -> None:
+    clip = flat(vs.YUV444P8).std.SetFrameProps(_Matrix=-1)
+    assert core.vsr.BasicVSR(clip, weights=weights).get_frame(0).props["_Matrix"] == 6
+
+
 @pytest.mark.parametrize("matrix", ["1", 1, vs.MATRIX_BT709])
 def test_a_matrix_by_its_number(weights: str, matrix: str | int) -> None:
     from vs_vsr import basicvsr

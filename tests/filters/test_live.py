@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import vapoursynth as vs
 
-from vs_vsr.bench.metrics import Array, luma, psnr
+from vs_vsr.evaluation.scores import luma, psnr
+from vs_vsr.evaluation.separable import Array
 
 core = vs.core
 

@@ -19,6 +19,15 @@ FILTERS = {
     "EDVR feature extractor": "EDVRFeatures",
 }
 
+# Where figures were read: in our words, and in those of the list beside the checkout.
+SOURCES = {
+    "mmagic's metafile": "metafile.yml",
+    "model zoo": "ModelZoo.md",
+    "Table 1": "VRT Table 1",
+    "the paper of BasicVSR": "BasicVSR paper",
+    "the paper of VRT": "VRT paper",
+}
+
 
 def by_file(rows: tuple[Row, ...] = ROWS) -> dict[str, Row]:
     return {row.file: row for row in rows}
@@ -62,7 +71,21 @@ def test_published_figures_are_pairs_of_psnr_and_ssim(official: list[dict[str, A
             # Of a set on both RGB and Y, Y is kept; it comes first.
             if len(pair) == 2:
                 expected.setdefault(metric["dataset"], tuple(pair))
-        assert by_file()[entry["file"]].published == expected
+        row = by_file()[entry["file"]]
+        assert row.published == expected
+        assert bool(row.published_in) == bool(row.published or row.other_figures)
+        # What is no pair is told in words, with every number.
+        others = {
+            value
+            for metric in entry["metrics"]
+            if metric["dataset"] not in expected
+            for value in metric.values()
+            if isinstance(value, float)
+        }
+        assert others == {float(text) for text in re.findall(r"\d+\.\d+", row.other_figures)}
+        if row.published_in:
+            for said, source in SOURCES.items():
+                assert (said in row.published_in) == (source in entry["metrics_source"])
 
 
 def address(url: str) -> str:

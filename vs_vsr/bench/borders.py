@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vs_vsr.bench.metrics import Array, luma, psnr, ssim
+from vs_vsr.evaluation.scores import luma, psnr, ssim
+from vs_vsr.evaluation.separable import Array
 from vs_vsr.models.animesr import AnimeSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.models.iconvsr import IconVSR

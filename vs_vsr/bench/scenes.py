@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 from vs_vsr.bench.machine import machine
-from vs_vsr.bench.metrics import Array
+from vs_vsr.evaluation.separable import Array
 from vs_vsr.streaming.scenes import CUT_ABOVE, cuts, differences, thumbnails
 
 __all__ = ["Pair", "Source", "main", "pairs", "sources"]

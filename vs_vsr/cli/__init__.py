@@ -1,16 +1,16 @@
-"""The command `vs-vsr`: upscales files, fetches weights, and shows what is installed."""
+"""The command `vs-vsr`: upscales files, measures quality, fetches weights, shows versions."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from vs_vsr import __version__
-from vs_vsr.cli import info, parts, upscale, weights
+from vs_vsr.cli import doctor, eval, info, models, parts, upscale, weights
 from vs_vsr.errors import VsrError
 
 __all__ = ["main"]
 
-_COMMANDS = (upscale, parts, weights, info)
+_COMMANDS = (upscale, parts, models, eval, weights, doctor, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

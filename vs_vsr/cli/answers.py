@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 __all__ = ["Commands", "add_command", "tell"]
 
+# What a shell tells of a program that SIGPIPE ended.
+_READER_GONE = 128 + 13
+
 # What `ArgumentParser.add_subparsers` gives; its class has no public name.
 type Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -25,8 +28,16 @@ def tell(*lines: str) -> None:
     text = "".join(f"{line}\n" for line in lines)
     # Standard output only here: the plugin, which shares it with vspipe, never imports this module.
     try:
-        sys.stdout.write(text)
-    except UnicodeEncodeError:
-        # A path that is not text, or not in this encoding: as the system has it, for scripts.
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:
+            # A path that is not text, or not in this encoding: as the system has it, for scripts.
+            sys.stdout.flush()
+            sys.stdout.buffer.write(os.fsencode(text))
+        # A reader that waits, as for progress, sees each line at once.
         sys.stdout.flush()
-        sys.stdout.buffer.write(os.fsencode(text))
+    except BrokenPipeError:
+        # The reader, as `head`, has seen enough. What is left is thrown away, or Python would
+        # complain of it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_READER_GONE) from None

@@ -4,6 +4,7 @@ import argparse
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from vs_vsr.cli import probes
 from vs_vsr.cli.answers import Commands, add_command, tell
 
 __all__ = ["add"]
@@ -34,12 +35,9 @@ def _info(args: argparse.Namespace) -> int:
 def _filters() -> str:
     """Whether VapourSynth has loaded the plugin."""
     try:
-        from vapoursynth import core
-
-        plugin = core.vsr
+        found = probes.plugins()
     except ImportError as e:
         return f"not loaded, because VapourSynth cannot be imported ({e})"
-    except AttributeError:
-        return "not loaded by VapourSynth: reinstall vs-vsr in the same environment"
-    found = sorted(function.name for function in plugin.functions())
-    return f"core.vsr: {', '.join(found)}"
+    if "filters" not in found:
+        return f"not loaded by VapourSynth ({found['reason']}). Run vs-vsr doctor."
+    return f"core.vsr: {', '.join(found['filters'])}"

@@ -5,11 +5,8 @@ import os
 from pathlib import Path
 
 from vs_vsr.cli.answers import Commands, add_command, tell
-from vs_vsr.cli.display import Display, size
 from vs_vsr.cli.options import add_options, requests
 from vs_vsr.errors import JobError
-from vs_vsr.job.folder import is_done, locked, remove
-from vs_vsr.job.local import Events, Workers
 from vs_vsr.job.plan import JobPlan
 
 __all__ = ["add"]
@@ -35,7 +32,13 @@ def add(commands: Commands) -> None:
     joining.add_argument("--force", action="store_true", help="overwrite the file")
 
 
+# The functions below import what `vs-vsr doctor` has to do without.
+
+
 def _plan(args: argparse.Namespace) -> int:
+    from vs_vsr.cli.display import Display
+    from vs_vsr.job.local import Events, Workers
+
     for request in requests(args):
         with Display(Path(request.source).name) as display:
             events = Events(
@@ -53,6 +56,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _part(args: argparse.Namespace) -> int:
+    from vs_vsr.cli.display import Display
     from vs_vsr.job.part import part
 
     folder = args.job.absolute()
@@ -67,6 +71,8 @@ def _part(args: argparse.Namespace) -> int:
 
 
 def _join(args: argparse.Namespace) -> int:
+    from vs_vsr.cli.display import Display, size
+    from vs_vsr.job.folder import is_done, locked, remove
     from vs_vsr.job.join import join
 
     folder = args.job.absolute()

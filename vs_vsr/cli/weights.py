@@ -9,7 +9,7 @@ from vs_vsr.weights import store
 from vs_vsr.weights.registry import lookup, rows_of
 from vs_vsr.weights.rows import Row
 
-__all__ = ["add"]
+__all__ = ["about", "add"]
 
 _NAME_HELP = 'a name from "weights list", or FILTER/NAME where filters share a name'
 _DAMAGED, _NO_HASH = "DAMAGED", "no hash is published"
@@ -44,11 +44,11 @@ def _list(args: argparse.Namespace) -> int:
             tell(filter_name)
         path = store.local_file(row)
         place = f"here      {path}" if path else f"not here  {row.file}"
-        tell(f"  {row.name:{width}}  {place}", f"  {'':{width}}    {_about(row)}")
+        tell(f"  {row.name:{width}}  {place}", f"  {'':{width}}    {about(row)}")
     return 0
 
 
-def _about(row: Row) -> str:
+def about(row: Row) -> str:
     """What a user may want to know before choosing: the task, the training, the licence."""
     task = f"{row.task} x{row.scale}" if row.scale > 1 else row.task
     notes = [", ".join(filter(None, (task, row.trained_on, row.degradation))), row.licence]

@@ -13,22 +13,25 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
+import av.logging
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.stream import VideoStream
 
-from vs_vsr.errors import JobError
-from vs_vsr.job.encoders import configure, pixel_format
+from vs_vsr.errors import JobError, StorageError
+from vs_vsr.job.encoders import configure, pixel_format, told
 from vs_vsr.job.plan import JobPlan
 
 __all__ = ["PartWriter", "average_rate", "check_part", "sync", "writing"]
 
-# No real rate has a greater denominator: 24000/1001 and its kin.
+# Rates in use are whole numbers, or these by NTSC's factor, such as 24000/1001.
+_NTSC = Fraction(1000, 1001)
+# Of other average rates; the field in a codec's header is 32 bits wide.
 _DENOMINATOR_MAX = 1001
-# Pictures by which x265 decodes earlier than it shows, at most.
-_REORDERED = 2
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
+# The most pictures that H.264 and H.265 code before one that is shown earlier.
+_REORDERED_MAX = 16
 # FFmpeg's planes of RGB are green, blue, red; VapourSynth's are red, green, blue.
 _GREEN_BLUE_RED = (1, 2, 0)
 
@@ -48,7 +51,7 @@ class PartWriter:
             first: The part's first picture.
         """
         self._path, self._plan, self._first = path, plan, first
-        self._pictures = self._packets = 0
+        self._pictures = self._coded = 0
         self._pixels = pixel_format(plan.recipe.format)
         self._stream: VideoStream
         self._life: AbstractContextManager[Self]
@@ -80,7 +83,7 @@ class PartWriter:
         plan = self._plan
         frame = VideoFrame(plan.recipe.width, plan.recipe.height, self._pixels)
         _fill(frame, planes)
-        frame.pts = self._time(self._pictures)
+        frame.pts = self._ticks(self._pictures)
         frame.time_base = Fraction(1, plan.time_base[1])
         self._pictures += 1
         self._mux(frame)
@@ -90,15 +93,9 @@ class PartWriter:
         plan = self._plan
         # MP4 takes any unit of the form 1/n; Matroska rounds to its own, and `join` mends that.
         unit = Fraction(1, plan.time_base[1])
-        suffix = plan.encoder.suffix
-        options = {"video_track_timescale": str(unit.denominator)} if suffix == ".mp4" else {}
+        kind = _FORMATS[plan.encoder.suffix]
         with writing(self._path):
-            with av.open(
-                os.path.abspath(self._path),
-                "w",
-                format=_FORMATS[suffix],
-                container_options=options,
-            ) as container:
+            with av.open(os.path.abspath(self._path), "w", format=kind) as container:
                 made = container.add_stream(plan.encoder.name, options=dict(plan.encoder.options))
                 assert isinstance(made, VideoStream)
                 self._stream = made
@@ -118,29 +115,34 @@ class PartWriter:
                 self._mux(None)
             sync(self._path)
 
-    def _time(self, picture: int) -> int:
-        """When a picture of the part is shown, by its number; before the first in even steps."""
-        plan, before = self._plan, min(picture, 0)
-        since = plan.times[self._first + picture - before] - plan.times[self._first]
-        return (since + before * plan.last_duration) * plan.time_base[0]
-
     def _mux(self, frame: VideoFrame | None) -> None:
         container = self._stream.container
         assert isinstance(container, av.container.OutputContainer)
         for packet in self._stream.encode(frame):
-            if self._plan.encoder.name == "libx265":
-                # It gives none that are of use to a file of two pictures (4.1). To others it gives
-                # these.
-                packet.dts = self._time(self._packets - _REORDERED)
-            self._packets += 1
+            # Not the encoder's decoding times: x265's are undefined for a part of one picture.
+            packet.dts = min(packet.pts or 0, self._ticks(self._coded - _REORDERED_MAX))
+            self._coded += 1
             self.bytes_written += packet.size
             container.mux_one(packet)
 
+    def _ticks(self, place: int) -> int:
+        """When a picture of the part is shown; before its first one, equally spaced times."""
+        times, first, numerator = self._plan.times, self._first, self._plan.time_base[0]
+        if place < 0:
+            return place * self._plan.duration(first) * numerator
+        return (times[first + place] - times[first]) * numerator
+
 
 def average_rate(plan: JobPlan) -> Fraction:
-    """Pictures per second of the whole clip."""
-    length = (plan.times[-1] - plan.times[0] + plan.last_duration) * plan.unit
-    return (len(plan.times) / length).limit_denominator(_DENOMINATOR_MAX) or Fraction(1)
+    """Pictures per second of the whole clip, as near as its clock can tell."""
+    ticks = plan.times[-1] - plan.times[0] + plan.last_duration
+    rate = len(plan.times) / (ticks * plan.unit)
+    known = min(
+        (Fraction(round(rate)), round(rate / _NTSC) * _NTSC), key=lambda known: abs(known - rate)
+    )
+    if abs(known - rate) * ticks <= rate:
+        return known
+    return rate.limit_denominator(_DENOMINATOR_MAX) or Fraction(1, _DENOMINATOR_MAX)
 
 
 def check_part(path: Path, plan: JobPlan, part: int) -> str:
@@ -161,12 +163,15 @@ def check_part(path: Path, plan: JobPlan, part: int) -> str:
     digest = hashlib.sha256()
     times: list[int] = []
     pictures = 0
+    # Decoders patch damaged pictures up, and only say so.
+    said: list[str] = []
     try:
-        with av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as container:
+        with (
+            told(said, av.logging.ERROR, by_all_threads=True),
+            av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as container,
+        ):
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            # Else damaged pictures are patched up and pass.
-            stream.codec_context.options = {"err_detect": "explode"}
             unit = Fraction(stream.time_base.numerator, stream.time_base.denominator)
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
@@ -184,6 +189,7 @@ def check_part(path: Path, plan: JobPlan, part: int) -> str:
                         digest.update(np.ascontiguousarray(_samples(plane, frame)))
     except (av.FFmpegError, OSError, IndexError) as e:
         _require(False, path, getattr(e, "strerror", None) or "no pictures")
+    _require(not said, path, "; ".join(said[:1]))
     want = last - first
     _require(pictures == len(times) == want, path, f"{pictures} pictures instead of {want}")
     for n, pts in enumerate(sorted(times)):
@@ -214,7 +220,7 @@ def writing(path: Path) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()
         if isinstance(e, av.FFmpegError | OSError):
-            raise JobError(
+            raise StorageError(
                 f"{path.name} could not be written into {path.parent} ({e.strerror}). Make room or "
                 "mend the folder, and run the same command again: finished parts are kept."
             ) from e
@@ -236,7 +242,7 @@ def _fill(frame: VideoFrame, planes: Sequence[np.ndarray[Any, Any]]) -> None:
         # FFV1 has no planes for 8 bits of RGB.
         pixels = _samples(frame.planes[0], frame).reshape(frame.height, frame.width, 4)
         for channel, plane in enumerate(reversed(planes)):
-            pixels[..., channel] = plane
+            np.copyto(pixels[..., channel], plane, casting="no")
         pixels[..., 3] = 0
         return
     if name.startswith("gbr"):

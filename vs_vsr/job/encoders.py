@@ -19,7 +19,7 @@ from av.video.codeccontext import VideoCodecContext
 from vs_vsr.errors import JobError
 from vs_vsr.job.plan import Colour, Encoder
 
-__all__ = ["NAMES", "check_container", "configure", "encoder", "opened", "pixel_format"]
+__all__ = ["NAMES", "check_container", "configure", "encoder", "opened", "pixel_format", "told"]
 
 _X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -100,6 +100,8 @@ _OURS = (
     *("open-gop", "repeat-headers", "irefresh-type", "keyint", "g", "stats"),
 )
 
+_NO_ASPECT = ("av1", "av1_nvenc", "ffv1")
+
 # Pictures between two key frames, in seconds: how far a player's seek may be off.
 _KEY_SECONDS = 10
 # x265's pictures differ between one and several frame threads; more than this gain little.
@@ -177,11 +179,12 @@ def check_container(out: Path, made: Encoder, sample_aspect: tuple[int, int]) ->
             f"output must end in {' or '.join(kind.containers)} for the encoder {name}, got "
             f"{out.name}. Choose another ending or another --encoder."
         )
-    # AV1 streams of SVT-AV1 and NVENC do not tell it, and Matroska's muxer is told by them only.
-    if "av1" in name and suffix in (".mkv", ".webm") and sample_aspect != (1, 1):
+    # These packets do not tell it, and PyAV cannot tell Matroska's muxer.
+    if sample_aspect != (1, 1) and suffix in (".mkv", ".webm") and name in _NO_ASPECT:
+        advice = "Use x265" if name == "ffv1" else "Use .mp4, x265"
         raise JobError(
-            f"output must end in .mp4 for {name} and pixels that are not square "
-            f"({sample_aspect[0]}:{sample_aspect[1]}), got {out.name}. Use .mp4, x265, or "
+            f"output must be of another kind for {name} with pixels that are not square "
+            f"({sample_aspect[0]}:{sample_aspect[1]}), got {out.name}. {advice}, or "
             "--square-pixels."
         )
 
@@ -217,7 +220,7 @@ def opened(
     configure(context, made, picture_format, colour, width, height, rate)
     said: list[str] = []
     try:
-        with _told(said):
+        with told(said, av.logging.WARNING):
             context.open()
     except av.FFmpegError as e:
         advice = (
@@ -240,15 +243,15 @@ def opened(
 
 
 @contextmanager
-def _told(lines: list[str]) -> Iterator[None]:
-    """Collect FFmpeg's warnings and errors of this thread."""
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.WARNING)
+def told(lines: list[str], level: int, *, by_all_threads: bool = False) -> Iterator[None]:
+    """Collect what FFmpeg says up to a level of `av.logging`; else nobody hears it."""
+    before = av.logging.get_level()
+    av.logging.set_level(level)
     try:
-        with av.logging.Capture() as logs:
+        with av.logging.Capture(not by_all_threads) as logs:
             yield
     finally:
-        av.logging.set_level(level)
+        av.logging.set_level(before)
         lines.extend(message.strip().rstrip(".") for _, _, message in logs)
 
 

@@ -16,8 +16,9 @@ from vapoursynth import core
 
 from vs_vsr.errors import JobError
 from vs_vsr.job.clips import Opened, open_source, planes, prepared
-from vs_vsr.job.encoders import encoder
+from vs_vsr.job.encoders import check_container, encoder
 from vs_vsr.job.fields import check, deinterlaced, look, times_after
+from vs_vsr.job.join import dropped
 from vs_vsr.job.part import versions
 from vs_vsr.job.plan import Colour, JobPlan, Recipe, Source
 from vs_vsr.job.request import Request
@@ -82,9 +83,6 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
     notes += filter(None, [resolved.message])
     width, height, sample_aspect = _size(request, info, clip, resolved)
     colour = _colour(info.colour, clip, resolved, request.arguments)
-    is_off = request.arguments.get("scenes", "auto") == "off"
-    key = f"{request.deinterlace} {colour.matrix} {versions()['vs-vsr']}"
-    found = [] if is_off else _known_cuts(index, key, clip, colour.matrix, tell)
     recipe = Recipe(
         filter=request.filter,
         weights=_weights(request, resolved),
@@ -101,6 +99,23 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
     if rate > 1:
         times, last_duration, base = _doubled(times, last_duration, base)
     first, last = _range(request, times, base)
+    made = encoder(
+        request.encoder,
+        crf=request.crf,
+        preset=request.encoder_preset or None,
+        threads=request.threads or min(os.cpu_count() or 1, _ENCODER_THREADS),
+        options=request.encoder_options,
+        picture_format=picture_format,
+        colour=colour,
+        width=width,
+        height=height,
+        rate=info.rate * rate,
+    )
+    check_container(Path(request.out), made, sample_aspect)
+    notes += dropped(info, Path(request.out))
+    is_off = request.arguments.get("scenes", "auto") == "off"
+    key = f"{request.deinterlace} {colour.matrix} {versions()['vs-vsr']}"
+    found = [] if is_off else _known_cuts(index, key, clip, colour.matrix, tell)
     stat = path.stat()
     plan = JobPlan(
         source=Source(
@@ -114,18 +129,7 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
             frames=len(opened.clip),
         ),
         recipe=recipe,
-        encoder=encoder(
-            request.encoder,
-            crf=request.crf,
-            preset=request.encoder_preset or None,
-            threads=request.threads or min(os.cpu_count() or 1, _ENCODER_THREADS),
-            options=request.encoder_options,
-            picture_format=picture_format,
-            colour=colour,
-            width=width,
-            height=height,
-            rate=info.rate * rate,
-        ),
+        encoder=made,
         colour=colour,
         sample_aspect=sample_aspect,
         rotation=info.rotation,
@@ -144,11 +148,7 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
 
 
 def _about(info: SourceInfo, clip: vs.VideoNode) -> Iterator[str]:
-    """What is not kept of the source, or may surprise."""
-    if info.dolby_vision:
-        yield "Dolby Vision is dropped: it describes each picture as it was."
-    if info.hdr10_plus:
-        yield "HDR10+ is dropped: it describes each picture as it was."
+    """What may surprise about the pictures."""
     if info.colour.transfer in (_PQ, _HLG):
         name = "PQ" if info.colour.transfer == _PQ else "HLG"
         yield f"HDR ({name}) goes through as it is: same codes, same tags, 10 bits."

@@ -24,9 +24,10 @@ _LEAST_TILE = 64
 
 
 def default_matrix(width: int, height: int) -> int:
-    """The matrix code of a YUV clip that names none: by its size, as players do it.
+    """The matrix code of an SDR YUV clip that names none: by its size, as players do it.
 
-    Above 1920x1080, BT.2020 would be a guess about HDR, so it is BT.709 from 1280x720 up.
+    Above 1920x1080, BT.2020 would be a guess about HDR, so it is BT.709 from 1280x720 up. Frames
+    that say that they are HDR do not come here: see `Options.hdr_matrix`.
     """
     if width >= 1280 or height > 576:
         return MATRICES["709"]
@@ -68,6 +69,9 @@ class Options:
     overlap: int
     scenes: Scenes
     matrix: int
+    """The code for YUV and GRAY frames that name none."""
+    hdr_matrix: int
+    """The same for those whose transfer is PQ or HLG."""
     prefetch: bool
 
     @classmethod
@@ -115,6 +119,8 @@ class Options:
             overlap=overlap,
             scenes=arguments.choice("scenes", "auto", get_args(Scenes)),
             matrix=_matrix(arguments, default_matrix(width, height)),
+            # Both transfers are defined for BT.2020 (BT.2100), whatever the size.
+            hdr_matrix=_matrix(arguments, MATRICES["2020ncl"]),
             # A processor would only be busy with a chunk that nobody may want.
             prefetch=bool(arguments.choice("prefetch", int(device.type != "cpu"), (0, 1))),
         )

@@ -29,7 +29,7 @@ from vs_vsr.streaming.plan import Step
 
 __all__ = ["ABI", "attach"]
 
-ABI = 6
+ABI = 7
 # VSR_MESSAGE_SIZE.
 _TEXT = 1024
 
@@ -59,7 +59,7 @@ class _Spec(c.Structure):
         ("fps_num", c.c_int64),
         ("fps_den", c.c_int64),
         *((name, c.c_int32) for name in ("frames_per_input", "chunk", "cache_frames")),
-        *((name, c.c_int32) for name in ("matrix", "prefetch", "arrivals")),
+        *((name, c.c_int32) for name in ("matrix", "hdr_matrix", "prefetch", "arrivals")),
         ("message", c.c_char * _TEXT),
         ("made", c.c_int32),
     )

@@ -59,6 +59,7 @@ class Spec:
     chunk: int
     cache_frames: int
     matrix: int
+    hdr_matrix: int
     prefetch: bool
     arrivals: bool = False
     message: str = ""

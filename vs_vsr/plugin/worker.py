@@ -136,6 +136,7 @@ def create(
         chunk=frames_per_input * min(plan.chunk, plan.frames),
         cache_frames=cache_frames,
         matrix=options.matrix,
+        hdr_matrix=options.hdr_matrix,
         prefetch=options.prefetch,
         arrivals=any(transfer.arrivals for transfer in transfers),
         fps_num=frames_per_input * clip.fps_num,

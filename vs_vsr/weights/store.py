@@ -16,9 +16,6 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import filelock
-from platformdirs import user_cache_path
-
 from vs_vsr.errors import WeightsError
 from vs_vsr.weights.download import FetchError, download, say, size_of
 from vs_vsr.weights.form import FormError, kind_of
@@ -32,8 +29,12 @@ _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 def cache_folder() -> Path:
     """Where fetched weights are: $VSR_CACHE, or `weights` in the user's cache of vs_vsr."""
-    folder = os.environ.get("VSR_CACHE")
-    return Path(folder).expanduser() if folder else user_cache_path("vs_vsr") / "weights"
+    if folder := os.environ.get("VSR_CACHE"):
+        return Path(folder).expanduser()
+    # Not above: without it `vs-vsr doctor` must still be able to say so.
+    from platformdirs import user_cache_path
+
+    return user_cache_path("vs_vsr") / "weights"
 
 
 def obtain(weights: str | os.PathLike[str], filter_name: str | None = None) -> Path:
@@ -144,6 +145,9 @@ def fetch(row: Row, filter_name: str | None = None) -> Path:
 
 @contextmanager
 def _locked(target: Path, name: str) -> Iterator[None]:
+    # Not above: without it `vs-vsr doctor` must still be able to say so.
+    import filelock
+
     lock = filelock.FileLock(target.with_name(target.name + ".lock"))
     try:
         lock.acquire(timeout=0)

@@ -54,6 +54,7 @@ def create(
         chunk=chunk,
         cache_frames=2 * chunk + 4,
         matrix=1,
+        hdr_matrix=9,
         prefetch=bool(args.get("prefetch", 0)),
         arrivals=mode == "late",
         message="the stand-in is here" if mode == "log" else "",

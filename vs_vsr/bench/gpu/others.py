@@ -85,7 +85,7 @@ def psnr_of(setting: Setting, low: Path, truth: Path, dtype: torch.dtype | None 
     # Only here, as a visit may be without these packages.
     from PIL import Image
 
-    from vs_vsr.bench.metrics import luma, psnr
+    from vs_vsr.evaluation.scores import luma, psnr
 
     def pictures(folder: Path) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".bmp"))
