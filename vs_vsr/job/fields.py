@@ -129,8 +129,8 @@ def look(clip: Any, field_order: str) -> Fields:
         note = "The file says progressive, but its pictures are combed: taken as interlaced."
     elif top_first != flagged_top:
         note = (
-            f"The file says {_order(flagged_top)} first, but its pictures move "
-            f"{_order(top_first)} first: taken so."
+            f"The file says {_order(flagged_top)} field first, but its pictures are "
+            f"{_order(top_first)} field first: taken so."
         )
     telecined = 2 * combed.count("telecined") >= len(combed)
     return Fields("telecined" if telecined else "interlaced", top_first, note)
