@@ -236,7 +236,7 @@ def _picture_format(source: vs.VideoFormat, request: Request, transfer: int) -> 
     if wanted not in (8, 10, 12, 16) or wanted > (16 if lossless else 12):
         raise JobError(f"bits must be 8, 10 or 12, or 16 for ffv1, got {wanted}. Use 10.")
     if family == vs.GRAY:
-        return f"Gray{wanted}" if name != "av1" else f"YUV420P{wanted}"
+        return f"GRAY{wanted}" if name != "av1" else f"YUV420P{wanted}"
     if family == vs.RGB:
         if lossless:
             return f"RGB{3 * wanted}"
