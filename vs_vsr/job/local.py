@@ -83,6 +83,9 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     handler = core.add_log_handler(log)
     try:
         return function(*arguments)
+    except vs.Error as e:
+        # The plugin's own sentence, such as that it is of another version.
+        raise JobError(str(e)) from None
     finally:
         core.remove_log_handler(handler)
 
