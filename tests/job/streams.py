@@ -269,8 +269,9 @@ def _pictures(old: Track, new: Track, scale: Fraction | int | None) -> Iterator[
             yield f"video: {name} was {getattr(old, name)!r}, is {getattr(new, name)!r}"
     names = ("primaries", "transfer", "matrix", "range")
     for name, one, other in zip(names, old.colour, new.colour, strict=True):
-        # What a source leaves open (2, or 0 for the range and in RGB) may be said now.
-        if one != other and one not in ((0,) if name in ("range", "matrix") else (2,)):
+        # What a source leaves open may be said now: 2, or 0 for the range and RGB's matrix.
+        left_open = {"range": (0,), "matrix": (0, 2)}.get(name, (2,))
+        if one != other and one not in left_open:
             yield f"video: {name} was {one}, is {other}"
 
 

@@ -1,6 +1,7 @@
 """Each source of the zoo comes out right, or is one sentence and leaves nothing behind."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import av
 import numpy as np
 import pytest
 import streams
+import torch
 import zoo
 from conftest import environment, small_checkpoint
 
@@ -29,10 +31,8 @@ REFUSED = {
     "interlaced_no_flags.mkv": r"got interlaced ones \(top field first\)",
     "telecined.mkv": "must have progressive pictures, got telecined ones",
 }
-# What a result cannot or need not have of its source, and why.
-LOST: dict[str, tuple[str, ...]] = {
-    # Matroska has no streams of the text of MP4, and AVI and MPEG-TS name their streams otherwise.
-}
+# PyAV reads the chroma of pictures that are flagged as fields line by line.
+NOISE = {"whole_but_flagged.mkv": 16}
 OPTIONS = (
     *("--filter", "BasicVSR", "--precision", "fp32", "--size", "2x", "--device", "cpu"),
     *("--encoder", "x264", "--crf", "12", "--encoder-preset", "ultrafast", "--threads", "1"),
@@ -51,6 +51,17 @@ class Run:
     """Names in the folder of `out`, and in that of `source` beside it."""
 
 
+def plain_checkpoint(folder: Path) -> Path:
+    """A network that only enlarges: what it would add is nothing."""
+    path = small_checkpoint(folder, 8, 1)
+    state = torch.load(path)
+    for name, tensor in state["params"].items():
+        if name.startswith("conv_last."):
+            tensor.zero_()
+    torch.save(state, path)
+    return path
+
+
 type Runs = Callable[[str], Run]
 
 
@@ -62,7 +73,7 @@ def upscaled(source: Path, out: Path, weights: Path, *arguments: str) -> Run:
         cwd=source.parent,
         env={**environment(), "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        timeout=120,
+        timeout=300,
     )
     left = [*os.listdir(out.parent), *(n for n in os.listdir(source.parent) if n != source.name)]
     return Run(source, out, done.returncode, os.fsdecode(done.stderr), sorted(left))
@@ -72,7 +83,7 @@ def upscaled(source: Path, out: Path, weights: Path, *arguments: str) -> Run:
 def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
     """Runs of the command, all begun at once, two at a time: starting one takes seconds."""
     folder = tmp_path_factory.mktemp("zoo")
-    weights = small_checkpoint(folder, 8, 1)
+    weights = plain_checkpoint(folder)
 
     def run(name: str) -> Run:
         here = folder / name
@@ -97,10 +108,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
 def test_what_cannot_be_upscaled_is_one_sentence(name: str, runs: Runs) -> None:
     run = runs(name)
     assert run.status == 1 and run.left == []
-    lines = run.told.splitlines()
+    # On a busy machine, that something is going on is said every 10 seconds.
+    lines = [n for n in run.told.splitlines() if not re.match(r"\S+: [a-z ]+ [0-9.]+ %, ", n)]
     assert len(lines) == 1, run.told
     pattern = REFUSED[name].format(path=r"\S*" + run.source.name)
-    assert pytest.importorskip("re").search(pattern, lines[0]), lines[0]
+    assert re.search(pattern, lines[0]), lines[0]
 
 
 @pytest.mark.parametrize("name", [n for n in zoo.ANIMALS if n not in REFUSED])
@@ -108,21 +120,23 @@ def test_what_can_be_upscaled_comes_out_right(name: str, runs: Runs) -> None:
     run = runs(name)
     assert run.status == 0, run.told
     assert run.left == [run.out.name]
-    assert streams.differences(run.source, run.out, scale=2, allow=LOST.get(name, ())) == []
+    assert streams.differences(run.source, run.out, scale=2) == []
     assert_alike(run)
     if name.startswith("sync"):
         assert abs(streams.sync(run.out) - streams.sync(run.source)) <= 0.002
 
 
 def assert_alike(run: Run) -> None:
-    """The network is an untrained one, but what it adds to an enlarged picture is small."""
+    """The network adds nothing, so a picture made smaller again is that of the source."""
     old, new = (pictures(path) for path in (run.source, run.out))
     assert len(old) == len(new)
     height, width = old.shape[1:3]
     small = new[:, : 2 * height, : 2 * width].reshape(len(new), height, 2, width, 2, 3).mean((2, 4))
-    off = np.abs(small - old).mean((1, 2))  # (pictures, 3)
-    print(run.source.name, off.mean(0), off.max())
-    assert off.max() < 12
+    off = small - old
+    # Of 255. Fine detail is lost on the way there and back, more of it in halved chroma; but
+    # neither place nor colour may move.
+    bias, noise = np.abs(off.mean((1, 2))).max(), np.abs(off).mean((1, 2)).max()
+    assert bias < 1.5 and noise < NOISE.get(run.source.name, 9), (bias, noise)
 
 
 def pictures(path: Path) -> Any:
@@ -147,7 +161,7 @@ def test_names_that_trip_up_programs(name: str, tmp_path: Path) -> None:
         zoo.make("two_tracks.mkv", tmp_path).rename(source)
     except OSError:
         pytest.skip("no file can have this name here")
-    run = upscaled(source, out, small_checkpoint(tmp_path, 8, 1))
+    run = upscaled(source, out, plain_checkpoint(tmp_path))
     assert run.status == 0, run.told
     assert run.left == [out.name]
     assert streams.differences(source, out, scale=2) == []
