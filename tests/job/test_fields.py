@@ -156,7 +156,8 @@ def test_the_refusal_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
         check(INTERLACED, "")
     assert str(e.value) == (
         "source must have progressive pictures, got interlaced ones (top field first). "
-        "Add --deinterlace bwdif, after pip install vapoursynth-bwdif."
+        "Add --deinterlace bwdif, after pip install vapoursynth-bwdif; "
+        "or --progressive if they are whole after all."
     )
     with pytest.raises(JobError) as e:
         check(TELECINED, "bwdif")
@@ -166,7 +167,7 @@ def test_the_refusal_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(fields, "core", SimpleNamespace(vivtc=None))
     assert fields.available() == ["ivtc"]
-    with pytest.raises(JobError, match=r"bottom field first\)\. Add --deinterlace ivtc\.$"):
+    with pytest.raises(JobError, match=r"bottom field first\)\. Add --deinterlace ivtc; "):
         check(TELECINED, "")
     check(TELECINED, "ivtc")
     check(Fields("progressive", True, ""), "")
@@ -245,3 +246,20 @@ def test_the_plugins_get_what_they_need(tmp_path: Path) -> None:
         check=True,
         env={**environment(), "PYTHONPATH": str(Path(__file__).parents[1])},
     )
+
+
+def rolled(count: int, lines: float) -> Any:
+    """A smooth texture that moves down by so many lines a picture, (count, 64, 96, 3)."""
+    rng = np.random.default_rng(4)
+    coarse = np.fft.rfft2(rng.normal(size=(64, 96)))
+    fy, fx = np.fft.fftfreq(64)[:, None], np.fft.rfftfreq(96)[None]
+    coarse *= np.exp(-((fy * 7) ** 2) - (fx * 7) ** 2)
+    shifted = [np.fft.irfft2(coarse * np.exp(-2j * np.pi * fy * lines * n)) for n in range(count)]
+    scaled = 128 + 40 * np.array(shifted) / np.std(shifted)
+    return scaled.clip(0, 255).astype(np.uint8)[..., None].repeat(3, -1)
+
+
+@pytest.mark.parametrize("lines", [0.5, 1, 1.5, 2, 3])
+def test_whole_pictures_that_move_up_or_down(lines: float) -> None:
+    # By a line a picture they fit the fields of their neighbours as well as fields do.
+    assert look(clip_of(rolled(32, lines)), "progressive").kind == "progressive"
