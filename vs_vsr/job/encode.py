@@ -52,7 +52,9 @@ class PartWriter:
         """
         self._path, self._plan, self._first = path, plan, first
         self._pictures = self._coded = 0
-        self._pixels = pixel_format(plan.recipe.format)
+        self._frame = VideoFrame(
+            plan.recipe.width, plan.recipe.height, pixel_format(plan.recipe.format)
+        )
         self._stream: VideoStream
         self._life: AbstractContextManager[Self]
         self.bytes_written = 0
@@ -81,7 +83,10 @@ class PartWriter:
             JobError: The disk is full, or the file cannot be written.
         """
         plan = self._plan
-        frame = VideoFrame(plan.recipe.width, plan.recipe.height, self._pixels)
+        frame = self._frame
+        # Memory that is new for each picture costs more than the copy. Where the encoder still
+        # reads the last one, this takes new memory.
+        frame.make_writable()
         _fill(frame, planes)
         frame.pts = self._ticks(self._pictures)
         frame.time_base = Fraction(1, plan.time_base[1])
