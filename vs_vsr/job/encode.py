@@ -13,14 +13,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
-import av.logging
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.stream import VideoStream
 
 from vs_vsr.errors import JobError
-from vs_vsr.job.encoders import configure, pixel_format, told
+from vs_vsr.job.encoders import configure, pixel_format
 from vs_vsr.job.plan import JobPlan
 
 __all__ = ["PartWriter", "average_rate", "check_part", "sync", "writing"]
@@ -168,15 +167,12 @@ def check_part(path: Path, plan: JobPlan, part: int) -> str:
     digest = hashlib.sha256()
     times: list[int] = []
     pictures = 0
-    # Decoders patch damaged pictures up, and only say so.
-    said: list[str] = []
     try:
-        with (
-            told(said, av.logging.ERROR, by_all_threads=True),
-            av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as container,
-        ):
+        with av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
+            # Else decoders patch up what they notice.
+            stream.codec_context.options = {"err_detect": "explode"}
             unit = Fraction(stream.time_base.numerator, stream.time_base.denominator)
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
@@ -194,7 +190,6 @@ def check_part(path: Path, plan: JobPlan, part: int) -> str:
                         digest.update(np.ascontiguousarray(_samples(plane, frame)))
     except (av.FFmpegError, OSError, IndexError) as e:
         _require(False, path, getattr(e, "strerror", None) or "no pictures")
-    _require(not said, path, "; ".join(said[:1]))
     want = last - first
     _require(pictures == len(times) == want, path, f"{pictures} pictures instead of {want}")
     for n, pts in enumerate(sorted(times)):
