@@ -121,7 +121,6 @@ def assert_alike(run: Run) -> None:
     height, width = old.shape[1:3]
     small = new[:, : 2 * height, : 2 * width].reshape(len(new), height, 2, width, 2, 3).mean((2, 4))
     off = np.abs(small - old).mean((1, 2))  # (pictures, 3)
-    print(run.source.name, off.mean(0), off.max())
     assert off.max() < 12
 
 
