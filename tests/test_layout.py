@@ -35,7 +35,16 @@ ROOMS = {
     "job": {"devices", "errors", "plugin", "streaming", "weights"},
     "cli": {"__init__", "devices", "errors", "job", "weights"},
     "__main__": {"cli"},
-    "bench": {"kernels", "devices", "models", "plugin", "streaming", "transfer", "weights"},
+    "bench": {
+        "kernels",
+        "devices",
+        "job",
+        "models",
+        "plugin",
+        "streaming",
+        "transfer",
+        "weights",
+    },
 }
 
 

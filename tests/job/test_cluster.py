@@ -167,7 +167,7 @@ def go(cluster: Any) -> Callable[..., dict[int, str]]:
         settings = {"device": "auto", "exact": False, "stop": threading.Event(), **changed}
         return run(
             folder,
-            range(len(PARTS)),
+            range(len(PARTS) - 1, -1, -1),
             address=cluster.address,
             events=told.events(),
             work=work,
@@ -216,8 +216,8 @@ def test_three_machines_make_what_one_process_makes(
     assert go(tmp_path / "job", told, worker(notes, act)) == {}
     assert_as_by_one_process(plan, tmp_path / "job", tmp_path)
     assert told.ended == dict.fromkeys(range(len(PARTS)), True)
-    for number, (first, last) in enumerate(PARTS):
-        assert told.progress[number][-1] == Progress(number, last - first, 0.0, 0)
+    assert Progress(3, 1, 0.5, 7) in told.progress[3]
+    for number in range(len(PARTS)):
         assert (notes / f"tries{number}").read_text() == "cuda:0\n"
     assert signal.getsignal(signal.SIGTERM) is handler
     assert capfd.readouterr().out == ""

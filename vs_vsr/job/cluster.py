@@ -23,7 +23,7 @@ from vs_vsr.job.local import Events
 from vs_vsr.job.node import Board, Work
 from vs_vsr.job.part import part
 from vs_vsr.job.plan import JobPlan
-from vs_vsr.job.progress import Progress, Report
+from vs_vsr.job.progress import Report
 
 __all__ = ["run"]
 
@@ -92,6 +92,9 @@ def run(
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     """The module `ray`, connected; running tasks of this process end with the connection."""
+    # A process that Ray itself kills as memory runs out would be run again without end; Ray reads
+    # this once, when it is imported.
+    os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))
     try:
         import ray
     except ImportError:
@@ -108,7 +111,8 @@ def _connected(address: str) -> Iterator[Any]:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as e:
             raise JobError(
-                f"{address} must be a cluster of Ray that this machine is in, got {_line(e)} "
+                f"{address} must be a cluster of Ray that this machine is in, got {_line(e)}. "
+                "If it has a login, ray get-auth-token must print the same on all machines. "
                 f"{_START}"
             ) from None
         finally:
@@ -279,9 +283,6 @@ class _Run:
         for number, until in list(self._unseen.items()):
             if is_done(self._plan, self._folder, number):
                 del self._unseen[number]
-                first, last = self._plan.parts[number]
-                # What the machine told last may have been lost on the way.
-                self._events.progress(Progress(number, last - first, 0.0, 0))
                 self._events.ended(number, True)
             elif time.monotonic() > until:
                 del self._unseen[number]
@@ -348,4 +349,4 @@ def _task() -> Any:
 def _line(error: BaseException) -> str:
     """The last line of an error, as Ray's hold a whole traceback."""
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[-1].strip()}"
+    return f"{type(error).__name__}: {lines[-1].strip().removesuffix('.')}"
