@@ -135,6 +135,19 @@ def test_real_clips(path: Path) -> None:
         assert f"{found.kind} {'top' if found.top_first else 'bottom'}" == kind
 
 
+@pytest.mark.parametrize("lines", [0.25, 0.5, 1.0, -1.0, 1.5])
+def test_a_slow_tilt_is_no_comb(lines: float) -> None:
+    # Moved by a line, whole pictures fit the fields of their neighbours as combed ones do.
+    photo = clip_of(zoo.moving(1, 96, 192)).std.Loop(40)
+    clip = core.std.Splice(
+        [
+            photo[n].resize.Bicubic(src_top=80 + n * lines, src_height=64, height=64)
+            for n in range(40)
+        ]
+    )
+    assert look(clip, "unknown").kind == "progressive"
+
+
 def test_long_clips_are_looked_at_in_few_places() -> None:
     asked = []
     blank = core.std.BlankClip(None, 64, 48, vs.GRAY8, 200_000, keep=True)
@@ -156,8 +169,8 @@ def test_the_refusal_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
         check(INTERLACED, "")
     assert str(e.value) == (
         "source must have progressive pictures, got interlaced ones (top field first). "
-        "Add --deinterlace bwdif, after pip install vapoursynth-bwdif; "
-        "or --progressive if they are whole after all."
+        "Add --deinterlace bwdif, after pip install vapoursynth-bwdif; or --progressive if they "
+        "are whole after all."
     )
     with pytest.raises(JobError) as e:
         check(TELECINED, "bwdif")
@@ -167,7 +180,7 @@ def test_the_refusal_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(fields, "core", SimpleNamespace(vivtc=None))
     assert fields.available() == ["ivtc"]
-    with pytest.raises(JobError, match=r"bottom field first\)\. Add --deinterlace ivtc; "):
+    with pytest.raises(JobError, match=r"bottom field first\)\. Add --deinterlace ivtc; or"):
         check(TELECINED, "")
     check(TELECINED, "ivtc")
     check(Fields("progressive", True, ""), "")

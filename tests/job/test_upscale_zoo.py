@@ -65,11 +65,11 @@ def plain_checkpoint(folder: Path) -> Path:
 type Runs = Callable[[str], Run]
 
 
-def upscaled(source: Path, out: Path, weights: Path, *arguments: str) -> Run:
+def upscaled(source: Path, out: Path, weights: Path) -> Run:
     """Run the command in the folder of `source`, as a user does."""
-    command = [sys.executable, "-m", "vs_vsr", "upscale", *OPTIONS, "--weights", weights]
+    command = [sys.executable, "-m", "vs_vsr", "upscale", *OPTIONS, "--weights", str(weights)]
     done = subprocess.run(
-        [*command, *arguments, "--", source.name, out],
+        [*command, "--", source.name, str(out)],
         cwd=source.parent,
         env={**environment(), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -93,11 +93,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
         suffix = source.suffix if source.suffix in (".mkv", ".mp4") else ".mkv"
         return upscaled(source, here / "out" / f"new{suffix}", weights)
 
-    asked = {
-        item.callspec.params["name"]
-        for item in request.session.items
-        if item.path == request.path and "name" in getattr(item, "callspec", item).params
-    }
+    asked: set[str] = set()
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and "runs" in item.fixturenames:
+            asked.add(str(item.callspec.params["name"]))
     with ThreadPoolExecutor(2) as pool:
         pending: dict[str, Future[Run]] = {name: pool.submit(run, name) for name in sorted(asked)}
         yield lambda name: pending[name].result()

@@ -19,7 +19,7 @@ from av.video.codeccontext import VideoCodecContext
 from vs_vsr.errors import JobError
 from vs_vsr.job.plan import Colour, Encoder
 
-__all__ = ["NAMES", "check_container", "configure", "encoder", "opened", "pixel_format", "told"]
+__all__ = ["NAMES", "check_container", "configure", "encoder", "opened", "pixel_format"]
 
 _X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -220,7 +220,7 @@ def opened(
     configure(context, made, picture_format, colour, width, height, rate)
     said: list[str] = []
     try:
-        with told(said, av.logging.WARNING):
+        with _told(said):
             context.open()
     except av.FFmpegError as e:
         advice = (
@@ -243,15 +243,19 @@ def opened(
 
 
 @contextmanager
-def told(lines: list[str], level: int, *, by_all_threads: bool = False) -> Iterator[None]:
-    """Collect what FFmpeg says up to a level of `av.logging`; else nobody hears it."""
-    before = av.logging.get_level()
-    av.logging.set_level(level)
+def _told(lines: list[str]) -> Iterator[None]:
+    """Collect FFmpeg's warnings and errors.
+
+    Only while no codec's threads work: one that has something to say waits for Python's lock, which
+    whoever waits for that thread may hold.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
     try:
-        with av.logging.Capture(not by_all_threads) as logs:
+        with av.logging.Capture() as logs:
             yield
     finally:
-        av.logging.set_level(before)
+        av.logging.set_level(level)
         lines.extend(message.strip().rstrip(".") for _, _, message in logs)
 
 
