@@ -18,7 +18,7 @@ from vapoursynth import core
 
 from vs_vsr.errors import JobError, StorageError
 from vs_vsr.job.clips import Opened, open_source, planes, prepared
-from vs_vsr.job.encoders import check_container, encoder
+from vs_vsr.job.encoders import check_container, encoder, lost_in
 from vs_vsr.job.exact import kind_here
 from vs_vsr.job.fields import Fields, check, deinterlaced, look, times_after
 from vs_vsr.job.join import dropped
@@ -117,6 +117,7 @@ def _make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Pat
         *_about(info, opened.clip),
         *filter(None, (fields.note, resolved.message)),
         *dropped(info, Path(request.out)),
+        *lost_in(made, colour),
     ]
     recipe = Recipe(
         filter=request.filter,
