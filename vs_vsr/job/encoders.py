@@ -19,7 +19,7 @@ from av.video.codeccontext import VideoCodecContext
 from vs_vsr.errors import JobError
 from vs_vsr.job.plan import Colour, Encoder
 
-__all__ = ["NAMES", "check_container", "configure", "encoder", "opened", "pixel_format"]
+__all__ = ["NAMES", "check_container", "configure", "encoder", "lost_in", "opened", "pixel_format"]
 
 _X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -100,6 +100,8 @@ _OURS = (
     *("open-gop", "repeat-headers", "irefresh-type", "keyint", "g", "stats"),
 )
 
+# By FFmpeg's names: what passes through x264-params and its kin.
+_HDR10 = ("libx264", "libx265", "libsvtav1")
 _NO_ASPECT = ("av1", "av1_nvenc", "ffv1")
 
 # Pictures between two key frames, in seconds: how far a player's seek may be off.
@@ -187,6 +189,16 @@ def check_container(out: Path, made: Encoder, sample_aspect: tuple[int, int]) ->
             f"({sample_aspect[0]}:{sample_aspect[1]}), got {out.name}. {advice}, or "
             "--square-pixels."
         )
+
+
+def lost_in(made: Encoder, colour: Colour) -> list[str]:
+    """What of the colours an encoder cannot tell, each in one line: empty for most."""
+    if made.name in _HDR10 or not (colour.mastering_display or colour.content_light):
+        return []
+    return [
+        f"dropped: HDR10's data of the display and its light levels, which {made.name} does not "
+        "take from us (its curve and primaries are kept)"
+    ]
 
 
 def pixel_format(picture_format: str) -> str:

@@ -8,13 +8,14 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from vs_vsr.errors import JobError, StorageError
 from vs_vsr.job.folder import is_done, own_name, record_of
 from vs_vsr.job.plan import JobPlan, Versions
 
-__all__ = ["Kind", "check_parts", "settle"]
+__all__ = ["Kind", "check_parts", "kind_here", "settle"]
 
 _FILE = "kind.json"
 
@@ -26,6 +27,15 @@ class Kind:
     device: str
     """The name of the GPU or of the processor."""
     versions: Versions
+
+
+def kind_here(device: str) -> Kind:
+    """The kind of this machine; `device` as the filters' argument."""
+    # They bring torch.
+    from vs_vsr.devices import find_devices, kind
+
+    names = ("vs-vsr", "torch", "vapoursynth", "vapoursynth-bestsource", "av")
+    return Kind(kind(find_devices("job", device)[0]), {name: version(name) for name in names})
 
 
 def check_parts(plan: JobPlan, folder: Path) -> None:

@@ -14,7 +14,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -115,7 +115,9 @@ def join(plan: JobPlan, folder: Path, report: Callable[[float], None]) -> Path:
         sync(temporary)
         _verify(plan, temporary, written, lambda x: report(done[2] + _PASSES[2] * x))
         os.replace(temporary, out)
-        sync(out.parent)
+        # Some network folders cannot be synced; the file itself is.
+        with suppress(OSError):
+            sync(out.parent)
     report(1.0)
     return out
 

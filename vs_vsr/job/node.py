@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vs_vsr.errors import DeviceError, JobError, StorageError, VsrError, WeightsError
-from vs_vsr.job.exact import Kind, settle
+from vs_vsr.job.exact import kind_here, settle
 from vs_vsr.job.plan import JobPlan
 from vs_vsr.job.progress import Progress, Report
 
@@ -116,8 +116,4 @@ def _check(folder: Path, name: str, device: str, *, exact: bool) -> None:
             f"vs-vsr=={wanted} in the environment in which ray start was run."
         )
     if exact:
-        # They bring torch.
-        from vs_vsr.devices import find_devices, kind
-        from vs_vsr.job.part import versions
-
-        settle(plan, folder, Kind(kind(find_devices("job", device)[0]), versions()))
+        settle(plan, folder, kind_here(device))
