@@ -222,9 +222,9 @@ class _Run:
                 int(resources.get(self._resource, 0)) // self._amount
                 for resources in self._nodes().values()
             )
-            if not places:
+            if not places and (self._hand or pending):
                 self._give_up(pending)
-                break
+                continue
             # As many as run at once: what waits at Ray could not be kept back any more.
             while pending and len(self._hand) < places and not stop.is_set():
                 self._submit(pending.pop(0))
@@ -257,7 +257,10 @@ class _Run:
         """Take note of how a part has ended; return whether to make it again."""
         errors = self._ray.exceptions
         try:
-            node, refused, failed = self._ray.get(task)
+            answer = self._ray.get(task)
+            if answer is None:
+                return True  # by another process
+            node, refused, failed = answer
         except errors.RayTaskError as e:
             failed = _line(e.cause or e)
         except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError):
@@ -305,6 +308,7 @@ class _Run:
         for number in [*self._hand.values(), *pending]:
             self._fail(number, f"No machine is left to make it. {why}")
         self._hand.clear()
+        pending.clear()
 
 
 def _task() -> Any:
@@ -312,7 +316,7 @@ def _task() -> Any:
 
     def make_part(
         folder: str, number: int, *, name: str, exact: bool, board: Any, work: bytes
-    ) -> tuple[str, str, str]:
+    ) -> tuple[str, str, str] | None:
         import pickle
         import platform
         from pathlib import Path
@@ -321,7 +325,7 @@ def _task() -> Any:
 
         node = ray.get_runtime_context().get_node_id()
         try:
-            from vs_vsr.job.node import take
+            from vs_vsr.job.node import keep_to, take
 
             function = pickle.loads(work)
         except (ImportError, AttributeError) as e:
@@ -332,6 +336,8 @@ def _task() -> Any:
                 "",
             )
         gpus = [str(gpu) for gpu in ray.get_gpu_ids()]
+        if not keep_to(gpus):
+            return None
         refused, failed = take(
             Path(folder),
             number,
