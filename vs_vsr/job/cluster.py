@@ -38,6 +38,8 @@ _LOOK_S = 0.5
 # what they know of a folder for up to a minute (acdirmax of NFS).
 _UNSEEN_S = 90.0
 _CONNECT_S = 5.0
+# How long a process takes to go that was given another GPU, amply.
+_GONE_S = 1.0
 # Where Ray's own "auto" looks (docstring of ray.init).
 _CURRENT = Path("/tmp/ray/ray_current_cluster")
 _START = (
@@ -162,6 +164,8 @@ class _Run:
         self._hand: dict[Any, int] = {}
         # Parts that a machine has written and that are not seen here yet, and until when to wait.
         self._unseen: dict[int, float] = {}
+        # Parts that wait for another process, and until when.
+        self._moved: dict[int, float] = {}
         self._failed: dict[int, str] = {}
         # Machines that take no parts, and why.
         self._refused: dict[str, str] = {}
@@ -217,7 +221,10 @@ class _Run:
         """As `run`."""
         lengths = {k: self._plan.parts[k][1] - self._plan.parts[k][0] for k in parts}
         pending = sorted(parts, key=lambda k: (-lengths[k], k))
-        while self._hand or self._unseen or (pending and not stop.is_set()):
+        while self._hand or self._unseen or self._moved or (pending and not stop.is_set()):
+            for number in [k for k, when in self._moved.items() if when < time.monotonic()]:
+                del self._moved[number]
+                pending.insert(0, number)
             places = sum(
                 int(resources.get(self._resource, 0)) // self._amount
                 for resources in self._nodes().values()
@@ -226,7 +233,7 @@ class _Run:
                 self._give_up(pending)
                 continue
             # As many as run at once: what waits at Ray could not be kept back any more.
-            while pending and len(self._hand) < places and not stop.is_set():
+            while pending and len(self._hand) + len(self._moved) < places and not stop.is_set():
                 self._submit(pending.pop(0))
             done, _ = self._wait()
             for progress in self._ray.get(self._board.take.remote()):
@@ -259,7 +266,9 @@ class _Run:
         try:
             answer = self._ray.get(task)
             if answer is None:
-                return True  # by another process
+                # By another process, when this one has gone: given to it again, it would die of it.
+                self._moved[number] = time.monotonic() + _GONE_S
+                return False
             node, refused, failed = answer
         except errors.RayTaskError as e:
             failed = _line(e.cause or e)
