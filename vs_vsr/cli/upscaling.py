@@ -19,6 +19,7 @@ from vs_vsr.job.folder import check_room, is_done, locked, remove, remove_leftov
 from vs_vsr.job.forecast import Forecast
 from vs_vsr.job.local import Events, Workers
 from vs_vsr.job.plan import JobPlan
+from vs_vsr.job.progress import Progress
 from vs_vsr.job.request import Request
 
 __all__ = ["run"]
@@ -42,58 +43,79 @@ def run(args: argparse.Namespace) -> int:
     """Upscale all that is asked for; return the exit status."""
     status = 0
     asked = requests(args)
-    for request in asked:
-        try:
-            status = max(status, _one(request, args))
-        except VsrError as e:
-            # One bad file does not keep the others from being upscaled.
-            sys.stderr.write(f"{e}\n")
-            status = 1
-        if status == _INTERRUPTED:
-            break
+    shown = _Shown()
+    # One set of workers for all files, as starting them takes seconds.
+    with Workers(args.device, shown.events()) as workers:
+        for request in asked:
+            try:
+                status = max(status, _one(request, args, workers, shown))
+            except VsrError as e:
+                # One bad file does not keep the others from being upscaled.
+                sys.stderr.write(f"{request.source}: {e}\n" if asked[1:] else f"{e}\n")
+                status = 1
+            if status == _INTERRUPTED:
+                break
     return status
 
 
-def _one(request: Request, args: argparse.Namespace) -> int:
+class _Shown:
+    """The file that is being upscaled, for what the workers tell."""
+
+    display: Display | None = None
     plan: JobPlan | None = None
 
-    def ended(part: int, done: bool) -> None:
-        assert plan is not None
-        first, last = plan.parts[part]
-        display.ended(part, last - first if done else 0)
+    def events(self) -> Events:
+        """Who tells it on."""
+        return Events(phase=self._phase, progress=self._progress, ended=self._ended, log=self._log)
 
+    def _phase(self, what: str, share: float) -> None:
+        if self.display:
+            self.display.phase(what, share)
+
+    def _progress(self, progress: Progress) -> None:
+        if self.display:
+            self.display.progress(progress)
+
+    def _ended(self, part: int, done: bool) -> None:
+        if self.display and self.plan:
+            first, last = self.plan.parts[part]
+            self.display.ended(part, last - first if done else 0)
+
+    def _log(self, line: str) -> None:
+        if self.display:
+            self.display.say(line)
+
+
+def _one(request: Request, args: argparse.Namespace, workers: Workers, shown: _Shown) -> int:
     name = Path(request.source).name
     with Display(name, as_json=args.json) as display, _stoppable(display) as stop:
-        events = Events(
-            phase=display.phase, progress=display.progress, ended=ended, log=display.say
-        )
-        display.phase("starting", 0)
-        with Workers(args.device, events) as workers:
-            if args.preview is not None:
-                return _preview(request, args.preview, workers, display)
-            plan, folder, notes = workers.plan(request)
-            with locked(folder):
-                remove_leftovers(folder)
-                for note in (*notes, *unfinished(folder, plan)):
-                    display.say(note)
-                display.phase("trying a few pictures", 0)
-                forecast = workers.sample(folder)
-                _announce(plan, folder, request.why, forecast, workers.devices, display)
-                if args.dry_run:
-                    return 0
-                pending = _begin(plan, folder, forecast, len(workers.devices), display)
-                stop.in_parts = True
-                if args.cluster:
-                    # The cluster may be this machine too.
-                    workers.close()
-                    failed = _on_cluster(folder, pending, args, events, stop)
-                else:
-                    if args.exact:
-                        workers.settle(folder)
-                    failed = workers.run(folder, pending, stop.asked)
+        shown.display = display
+        if args.preview is not None:
+            return _preview(request, args.preview, workers, display)
+        shown.plan, folder, notes = workers.plan(request)
+        plan = shown.plan
+        with locked(folder):
+            remove_leftovers(folder)
+            for note in (*notes, *unfinished(folder, plan)):
+                display.say(note)
+            display.phase("trying a few pictures", 0)
+            forecast = workers.sample(folder)
+            _announce(plan, folder, request.why, forecast, workers.devices, display)
+            if args.dry_run:
+                return 0
+            pending = _begin(plan, folder, forecast, len(workers.devices), display)
+            stop.in_parts = True
+            if args.cluster:
+                # The cluster may be this machine too.
+                workers.close()
+                failed = _on_cluster(folder, pending, args, shown.events(), stop)
+            else:
                 if args.exact:
-                    check_parts(plan, folder)
-                return _ending(plan, folder, failed, display)
+                    workers.settle(folder)
+                failed = workers.run(folder, pending, stop.asked)
+            if args.exact:
+                check_parts(plan, folder)
+            return _ending(plan, folder, failed, display)
 
 
 def _begin(
@@ -172,8 +194,8 @@ def _announce(
     count, total = _pictures(plan, pending), plan.last - plan.first
     arguments = ", ".join(f"{k} {v}" for k, v in recipe.arguments.items())
     lines = [
-        f"{source.path}: {source.width}x{source.height}, {source.frames} frames.",
-        f"{plan.out}: {recipe.width}x{recipe.height} {recipe.format}, {total} pictures, by "
+        f"From {source.path}: {source.width}x{source.height}, {source.frames} frames.",
+        f"To {plan.out}: {recipe.width}x{recipe.height} {recipe.format}, {total} pictures, by "
         f"{plan.encoder.name}.",
         f"{recipe.filter} with {recipe.weights} on {', '.join(devices)} ({arguments}).",
         *([f"That is {why}. See vs-vsr models for others."] if why else []),

@@ -260,6 +260,7 @@ class Workers:
                 pass  # so that signals are seen at once
             return future.result()
         except BrokenProcessPool:
+            self._workers[0].close()  # the next call starts another
             raise JobError(
                 "The process that computes was killed, maybe because memory ran out. Close other "
                 "programs, or use a smaller chunk or tile."

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def _write(
         return check_part(path, plan, number)
 
 
-@cache
+@lru_cache(1)
 def _pictures(folder: Path, name: str, device: str) -> Any:
     # Kept for the parts that follow: the filter goes on with the network that it has.
     from vs_vsr.job.clips import pictures
