@@ -39,6 +39,7 @@ _PART, _LEAST_PARTS = 480, 10
 # Frames that are compared at once in the search for cuts.
 _AT_ONCE = 16
 _PQ, _HLG, _UNKNOWN = 16, 18, 2
+_RGB = 0  # the matrix of pictures that are no YUV
 # More gain little, and pictures of x264 and x265 depend on the number.
 _ENCODER_THREADS = 8
 
@@ -94,7 +95,7 @@ def _make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Pat
     values = {**request.arguments, "device": device}
     resolved = resolve(request.filter, values, _clip_info(clip, info.rate))
     width, height, sample_aspect = _size(request, info, clip, resolved)
-    colour = _colour(info.colour, clip, resolved, request.arguments)
+    colour = _colour(info.colour, clip, picture_format, resolved, request.arguments)
     rate, base = resolved.frames_per_input, opened.time_base
     if rate > 1:
         times, last_duration, base = _doubled(times, last_duration, base)
@@ -236,7 +237,7 @@ def _picture_format(source: vs.VideoFormat, request: Request, transfer: int) -> 
     if wanted not in (8, 10, 12, 16) or wanted > (16 if lossless else 12):
         raise JobError(f"bits must be 8, 10 or 12, or 16 for ffv1, got {wanted}. Use 10.")
     if family == vs.GRAY:
-        return f"Gray{wanted}" if name != "av1" else f"YUV420P{wanted}"
+        return f"GRAY{wanted}" if name != "av1" else f"YUV420P{wanted}"
     if family == vs.RGB:
         if lossless:
             return f"RGB{3 * wanted}"
@@ -297,13 +298,19 @@ def _bad_size(size: str) -> JobError:
 
 
 def _colour(
-    source: Colour, clip: vs.VideoNode, resolved: Resolved, arguments: Mapping[str, object]
+    source: Colour,
+    clip: vs.VideoNode,
+    picture_format: str,
+    resolved: Resolved,
+    arguments: Mapping[str, object],
 ) -> Colour:
     """The source's, with the matrix that is used where it names none."""
+    if picture_format.startswith("RGB"):
+        return replace(source, matrix=_RGB, full_range=True)
     if clip.format.color_family == vs.RGB:
         # Where the pictures are YUV, players take BT.709 for this size.
         return replace(source, matrix=MATRICES["709"], full_range=False)
-    if source.matrix not in (0, _UNKNOWN, 3):
+    if source.matrix not in (_RGB, _UNKNOWN, 3):
         return source
     matrix = int(resolved.arguments["matrix"])
     if "matrix" not in arguments and source.transfer in (_PQ, _HLG):
@@ -320,7 +327,9 @@ def _arguments(
     given = {k: v for k, v in request.arguments.items() if k != "weights"}
     found = {name: value for name, value in resolved.arguments.items() if name in names}
     scenes = "off" if request.arguments.get("scenes") == "off" else "props"
-    return {**given, **found, "scenes": scenes, "matrix": str(colour.matrix)}
+    # Of RGB the filter needs none, but it takes no other name for that.
+    matrix = colour.matrix or MATRICES["709"]
+    return {**given, **found, "scenes": scenes, "matrix": str(matrix)}
 
 
 def _weights(request: Request, resolved: Resolved) -> str:
