@@ -53,18 +53,19 @@ def fields(format: int, length: int = 3, **conversion: Any) -> vs.VideoNode:
     return clip.std.ModifyFrame(clip, draw).resize.Bicubic(format=format, **conversion)
 
 
-def film_of(path: Path, clip: vs.VideoNode, **tags: int) -> Path:
-    """A clip in a file without loss, with only these tags (codes of ITU-T H.273).
+def film_of(path: Path, clip: vs.VideoNode, **tags: Any) -> Path:
+    """A clip in a file without loss, with only these tags.
 
-    `tags` are attributes of PyAV's codec context; what is not among them the file does not say.
+    `tags` are attributes of PyAV's codec context, such as codes of ITU-T H.273; what is not among
+    them the file does not say.
     """
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=25)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = clip.width, clip.height
         stream.pix_fmt = _PIXELS[vs.PresetVideoFormat(clip.format.id)]
-        for name, code in tags.items():
-            setattr(stream.codec_context, name, code)
+        for name, tag in tags.items():
+            setattr(stream.codec_context, name, tag)
         for n, frame in enumerate(clip.frames(close=True)):
             picture = av.VideoFrame(clip.width, clip.height, stream.pix_fmt)
             planes = [np.asarray(plane) for plane in frame]

@@ -76,7 +76,7 @@ def test_colours_and_their_tags(
 def test_a_source_that_names_no_matrix(
     matrix: int, tags: dict[str, int], weights: Path, tmp_path: Path
 ) -> None:
-    # BT.601 is the guess for a picture of this size, BT.2020 for HDR. The file that is made says so.
+    # BT.601 is the guess for pictures of this size, BT.2020 for HDR. The new file says so.
     clip = fields(vs.YUV420P10, matrix=matrix)
     upscaled(film_of(tmp_path / "in.mkv", clip, **tags), weights)
     np.testing.assert_allclose(shown(tmp_path / "out.mkv"), COLOURS, atol=3)
