@@ -11,6 +11,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.rational import AVRational
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from vs_vsr.job.encode import PartWriter, check_part
@@ -255,16 +256,44 @@ def make_parts(plan: JobPlan, folder: Path) -> list[str]:
 def decoded(path: Path) -> str:
     """SHA-256 over the samples of all pictures of a file."""
     digest = hashlib.sha256()
+    decoded_into(digest, path)
+    return digest.hexdigest()
+
+
+def decoded_into(digest: Any, path: Path) -> None:
+    """Add the samples of all pictures of a file to a hash."""
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             for plane in frame.planes:
                 deep = 2 if frame.format.components[0].bits > 8 else 1
                 rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
                 digest.update(np.ascontiguousarray(rows[:, : plane.width * deep]))
-    return digest.hexdigest()
 
 
 def sound_only(path: Path) -> None:
     """A file without pictures."""
     with av.open(str(path), "w", format="matroska") as out:
         out.mux(_tone(_sound(out, "eng"), Fraction(0), Fraction(1, 5), 440))
+
+
+def with_cover(source: Path, path: Path) -> Path:
+    """The same file, with a cover."""
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        copies = {
+            s.index: new.add_stream_from_template(s, opaque=True)
+            for s in old.streams
+            if s.type in ("video", "audio")
+        }
+        cover = new.add_stream("mjpeg", rate=1)
+        assert isinstance(cover, VideoStream)
+        cover.width, cover.height, cover.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        frame = av.VideoFrame(WIDTH, HEIGHT, "yuvj420p")
+        for plane in frame.planes:
+            np.frombuffer(plane, np.uint8)[:] = 100
+        new.mux(cover.encode(frame) + cover.encode(None))
+        for packet in old.demux():
+            if packet.dts is not None and packet.stream.index in copies:
+                packet.stream = copies[packet.stream.index]
+                new.mux(packet)
+    return path

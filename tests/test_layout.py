@@ -37,7 +37,7 @@ ROOMS = {
     "cli": {"__init__", "devices", "errors", "evaluation", "filters", "job", "weights"},
     "__main__": {"cli"},
     "bench": {
-        *("devices", "evaluation", "kernels", "models"),
+        *("devices", "evaluation", "job", "kernels", "models"),
         *("plugin", "streaming", "transfer", "weights"),
     },
 }

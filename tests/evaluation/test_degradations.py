@@ -1,4 +1,4 @@
-"""The two degradations beside the published frames, and beside plain readings of their formulas."""
+"""The two degradations beside reference frames, and beside plain readings of their formulas."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from vs_vsr.evaluation.separable import Array
 
 
 @pytest.mark.parametrize("kind", ["BI", "BD"])
-def test_frames_are_those_of_the_published_set_to_the_bit(shared: Path, kind: Degradation) -> None:
+def test_frames_are_the_reference_ones_to_the_bit(shared: Path, kind: Degradation) -> None:
     folder = shared / "vid4"
     files = sorted((folder / "GT/walk").glob("*.png"))[::6]
     assert len(files) == 8

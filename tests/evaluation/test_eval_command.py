@@ -158,7 +158,7 @@ def test_what_is_beyond_a_multiple_of_four_is_cut_off_and_said(
     options = ("--weights", checkpoint, "--precision", "fp32", "--degradation", "BI", "--json")
     assert cli.main(["eval", str(folder), *options]) == 0
     out, err = capsys.readouterr()
-    assert "odd: of 67x49 pixels 64x48 are measured" in err
+    assert "odd: 64x48 of 67x49 pixels are measured" in err
     (clip,) = json.loads(out)["clips"]
     want = figures([frame[:, :HEIGHT, :WIDTH] for frame in wide], "BI", checkpoint)
     assert (clip["psnr"], clip["ssim"]) == pytest.approx(want, abs=1e-9)
@@ -388,7 +388,8 @@ def test_progress_goes_to_standard_error_and_the_answer_alone_to_standard_output
     options = ["--weights", checkpoint, "--degradation", "BI", "--json"]
     assert cli.main(["eval", str(walk), *options]) == 0
     out, err = capfd.readouterr()
-    assert json.loads(out)
+    (clip,) = json.loads(out)["clips"]
+    assert f"walk {checkpoint} BI: {clip['psnr']:.4f} dB, {clip['ssim']:.4f}\n" in err
     assert f"{FRAMES}/{FRAMES}" in err
 
 

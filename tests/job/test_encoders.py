@@ -9,7 +9,7 @@ import films
 import pytest
 
 from vs_vsr.errors import JobError
-from vs_vsr.job.encoders import check_container, encoder, pixel_format
+from vs_vsr.job.encoders import check_container, encoder, lost_in, pixel_format
 from vs_vsr.job.plan import Encoder
 
 
@@ -135,3 +135,10 @@ def test_which_files_take_what() -> None:
     ):
         with pytest.raises(JobError, match=sentence):
             check_container(Path(name), made, aspect)
+
+
+def test_hdr10_that_is_lost_is_named() -> None:
+    assert [lost_in(make(name), films.HDR) for name in ("x264", "x265", "av1")] == [[], [], []]
+    (line,) = lost_in(make("ffv1"), films.HDR)
+    assert line.startswith("dropped: HDR10's data") and "ffv1" in line
+    assert lost_in(make("ffv1"), films.SDR) == []

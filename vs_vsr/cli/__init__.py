@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; by default the arguments of the process.
 
     Returns:
-        The exit status: 0, or 1 if something is missing, damaged or failed.
+        The exit status: 0, 1 if something is missing, damaged or failed, 130 if interrupted.
     """
     parser = argparse.ArgumentParser(prog="vs-vsr", description=__doc__)
     parser.add_argument("--version", action="version", version=f"vs-vsr {__version__}")
@@ -33,3 +33,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VsrError as e:
         sys.stderr.write(f"{e}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130  # as shells have it: 128 and the signal

@@ -177,11 +177,11 @@ def _measure(
         size, whole = _size(pair.truth), _size(clip.node)
         if size != whole:
             sys.stderr.write(
-                f"{clip.name}: of {whole[0]}x{whole[1]} pixels {size[0]}x{size[1]} are measured, "
-                "as the input is a quarter of that. The rest is cut off right and bottom.\n"
+                f"{clip.name}: {size[0]}x{size[1]} of {whole[0]}x{whole[1]} pixels are measured. "
+                "What is beyond a multiple of 4 is cut off, at the right and at the bottom.\n"
             )
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -192,10 +192,14 @@ def _measure(
         task = progress.add_task("", total=frames * len(settings))
         for clip, low in clips:
             for setting in settings:
-                named = " ".join(map(str, setting.values()))
-                progress.update(task, description=f"{clip.name} {named}")
+                named = " ".join([clip.name, *map(str, setting.values())])
+                progress.update(task, description=named)
                 pair = _pair(args, clip, low, setting)
                 found = scores(pair, args.space, lambda: progress.advance(task))
+                # At once, so that a run which is stopped was not for nothing.
+                psnr, ssim = _text(found.means)
+                line = f"{named}: {psnr} dB, {ssim}"
+                progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
                 yield _Row(clip.name, _size(pair.truth), setting, found)
 
 

@@ -19,6 +19,16 @@ def add(commands: Commands) -> None:
     )
     add_options(parser)
     parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="make the parts on a cluster of Ray: auto, or HOST:PORT of its head",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="refuse to mix parts of different kinds of machines or versions",
+    )
+    parser.add_argument(
         "--preview",
         nargs="*",
         metavar="TIME",

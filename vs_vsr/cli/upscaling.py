@@ -15,6 +15,7 @@ from types import FrameType
 from vs_vsr.cli.display import Display, duration, size
 from vs_vsr.cli.options import requests, seconds
 from vs_vsr.errors import VsrError
+from vs_vsr.job.exact import check_parts
 from vs_vsr.job.folder import check_room, is_done, locked, remove, remove_leftovers, unfinished
 from vs_vsr.job.forecast import Forecast
 from vs_vsr.job.local import Events, Workers
@@ -83,19 +84,25 @@ def _one(request: Request, args: argparse.Namespace) -> int:
                 _announce(plan, folder, request.why, forecast, workers.devices, display)
                 if args.dry_run:
                     return 0
-                failed = _parts(plan, folder, forecast, workers, display, stop)
+                pending = _begin(plan, folder, forecast, len(workers.devices), display)
+                stop.in_parts = True
+                if args.cluster:
+                    # The cluster may be this machine too.
+                    workers.close()
+                    failed = _on_cluster(folder, pending, args, events, stop)
+                else:
+                    if args.exact:
+                        workers.settle(folder)
+                    failed = workers.run(folder, pending, stop.asked)
+                if args.exact:
+                    check_parts(plan, folder)
                 return _ending(plan, folder, failed, display)
 
 
-def _parts(
-    plan: JobPlan,
-    folder: Path,
-    forecast: Forecast,
-    workers: Workers,
-    display: Display,
-    stop: _Stop,
-) -> dict[int, str]:
-    """Make the parts that are not done; return those that failed, and why."""
+def _begin(
+    plan: JobPlan, folder: Path, forecast: Forecast, devices: int, display: Display
+) -> list[int]:
+    """The parts that are to be made, once there is room for them."""
     pending = [k for k in range(len(plan.parts)) if not is_done(plan, folder, k)]
     to_make = _pictures(plan, pending)
     check_room(plan, folder, forecast.bytes * to_make)
@@ -104,11 +111,26 @@ def _parts(
         total=total,
         done=total - to_make,
         chunk=int(plan.recipe.arguments.get("chunk", 0)) * plan.recipe.frames_per_input or total,
-        seconds_each=forecast.seconds / len(workers.devices),
+        seconds_each=forecast.seconds / devices,
         bytes_each=forecast.bytes,
     )
-    stop.in_parts = True
-    return workers.run(folder, pending, stop.asked)
+    return pending
+
+
+def _on_cluster(
+    folder: Path, pending: Sequence[int], args: argparse.Namespace, events: Events, stop: _Stop
+) -> dict[int, str]:
+    from vs_vsr.job import cluster
+
+    return cluster.run(
+        folder,
+        pending,
+        address=args.cluster,
+        device=args.device,
+        exact=args.exact,
+        events=events,
+        stop=stop.asked,
+    )
 
 
 def _ending(plan: JobPlan, folder: Path, failed: dict[int, str], display: Display) -> int:

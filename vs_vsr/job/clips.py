@@ -43,13 +43,14 @@ def open_source(path: str, track: int, index: Path) -> Opened:
     """
     try:
         # Mode 4 keeps the index under exactly this name, so that every process finds it. Rotation
-        # is left to the player, and repeated fields are no frames.
+        # is left to the player, and repeated fields are no frames. Names go as bytes, because they
+        # need not be text.
         with _quiet():
             answer = core.bs.VideoSource(
-                path,
+                os.fsencode(path),
                 track=track,
                 cachemode=4,
-                cachepath=str(index),
+                cachepath=os.fsencode(index),
                 exporttimestamps=1,
                 apply_rotation=0,
                 rff=0,

@@ -19,7 +19,7 @@ from av.video.codeccontext import VideoCodecContext
 from vs_vsr.errors import JobError
 from vs_vsr.job.plan import Colour, Encoder
 
-__all__ = ["NAMES", "check_container", "configure", "encoder", "opened", "pixel_format", "told"]
+__all__ = ["NAMES", "check_container", "configure", "encoder", "lost_in", "opened", "pixel_format"]
 
 _X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -100,6 +100,8 @@ _OURS = (
     *("open-gop", "repeat-headers", "irefresh-type", "keyint", "g", "stats"),
 )
 
+# By FFmpeg's names: what passes through x264-params and its kin.
+_HDR10 = ("libx264", "libx265", "libsvtav1")
 _NO_ASPECT = ("av1", "av1_nvenc", "ffv1")
 
 # Pictures between two key frames, in seconds: how far a player's seek may be off.
@@ -189,6 +191,16 @@ def check_container(out: Path, made: Encoder, sample_aspect: tuple[int, int]) ->
         )
 
 
+def lost_in(made: Encoder, colour: Colour) -> list[str]:
+    """What of the colours an encoder cannot tell, each in one line: empty for most."""
+    if made.name in _HDR10 or not (colour.mastering_display or colour.content_light):
+        return []
+    return [
+        f"dropped: HDR10's data of the display and its light levels, which {made.name} does not "
+        "take from us (its curve and primaries are kept)"
+    ]
+
+
 def pixel_format(picture_format: str) -> str:
     """FFmpeg's name of a format of VapourSynth, such as "yuv420p10le" of "YUV420P10"."""
     if picture_format.startswith("RGB"):
@@ -220,7 +232,7 @@ def opened(
     configure(context, made, picture_format, colour, width, height, rate)
     said: list[str] = []
     try:
-        with told(said, av.logging.WARNING):
+        with _told(said):
             context.open()
     except av.FFmpegError as e:
         advice = (
@@ -243,15 +255,19 @@ def opened(
 
 
 @contextmanager
-def told(lines: list[str], level: int, *, by_all_threads: bool = False) -> Iterator[None]:
-    """Collect what FFmpeg says up to a level of `av.logging`; else nobody hears it."""
-    before = av.logging.get_level()
-    av.logging.set_level(level)
+def _told(lines: list[str]) -> Iterator[None]:
+    """Collect FFmpeg's warnings and errors.
+
+    Only while no codec's threads work: one that has something to say waits for Python's lock, which
+    whoever waits for that thread may hold.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
     try:
-        with av.logging.Capture(not by_all_threads) as logs:
+        with av.logging.Capture() as logs:
             yield
     finally:
-        av.logging.set_level(before)
+        av.logging.set_level(level)
         lines.extend(message.strip().rstrip(".") for _, _, message in logs)
 
 

@@ -14,7 +14,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +31,7 @@ from av.video.stream import VideoStream
 from vs_vsr.errors import JobError
 from vs_vsr.job.encode import average_rate, sync, writing
 from vs_vsr.job.plan import JobPlan
-from vs_vsr.job.source import OtherStream, SourceInfo, media, packets, seconds
+from vs_vsr.job.source import OtherStream, SourceInfo, media, packets, reading, seconds
 
 __all__ = ["dropped", "join"]
 
@@ -81,7 +81,7 @@ def dropped(source: SourceInfo, out: Path) -> list[str]:
         lines.append("dropped: HDR10+ (HDR10 is kept)")
     if source.mirrored:
         lines.append("dropped: that players mirror the pictures")
-    with media(source.path) as container:
+    with reading(source.path), media(source.path) as container:
         lines += [
             line
             for other in source.others
@@ -115,7 +115,9 @@ def join(plan: JobPlan, folder: Path, report: Callable[[float], None]) -> Path:
         sync(temporary)
         _verify(plan, temporary, written, lambda x: report(done[2] + _PASSES[2] * x))
         os.replace(temporary, out)
-        sync(out.parent)
+        # Some network folders cannot be synced; the file itself is.
+        with suppress(OSError):
+            sync(out.parent)
     report(1.0)
     return out
 
@@ -199,14 +201,14 @@ def _write(
         pictures.time_base = unit
         copies, covers = _copies(plan, source, target, out)
         target.metadata.update(_metadata(source.metadata, kind))
-        target.set_chapters(_chapters(source, origin, end))
+        target.set_chapters(_chapters(source, origin, end, kind))
         kinds = Counter(_kind(c.target) for c in copies)
         kinds["video"] += 1
         kinds["attachment"] += covers
         target.start_encoding()
         streams = heapq.merge(
             _pictures(plan, folder, order, origin, pictures, digest),
-            _others(source, copies, origin, end),
+            _others(Path(plan.source.path), source, copies, origin, end),
             key=lambda item: item[0],
         )
         written = 0
@@ -359,7 +361,8 @@ def _attach(target: OutputContainer, stream: Stream, data: bytes) -> None:
 
 
 def _cover(plan: JobPlan, index: int) -> bytes:
-    with media(Path(plan.source.path)) as source:
+    path = Path(plan.source.path)
+    with reading(path), media(path) as source:
         return b"".join(bytes(packet) for packet in packets(source, source.streams[index]))
 
 
@@ -378,16 +381,29 @@ def _metadata(old: dict[str, str], kind: str) -> dict[str, str]:
     return new
 
 
-def _chapters(source: InputContainer, origin: Fraction, end: Fraction | None) -> list[Any]:
+def _chapters(
+    source: InputContainer, origin: Fraction, end: Fraction | None, kind: str
+) -> list[Any]:
     """The source's chapters in the file's time, as far as they lie in it."""
-    chapters = []
+    chapters: list[dict[str, Any]] = []
     for chapter in source.chapters():
         unit = seconds(chapter["time_base"])
         start = max(chapter["start"] * unit - origin, Fraction(0))
         stop = chapter["end"] * unit - origin
         if end is not None:
             stop = min(stop, end - origin)
-        if stop > start or (end is None and stop == start):
+        if stop > start:
+            if kind in _MP4S and start > 0 and not chapters:
+                # An MP4's chapters follow each other without gaps, the first one from 0.
+                chapters.append(
+                    {
+                        "id": 0,
+                        "start": 0,
+                        "end": round(start / unit),
+                        "time_base": unit,
+                        "metadata": {},
+                    }
+                )
             moved = {"start": round(start / unit), "end": round(stop / unit)}
             chapters.append({**chapter, **moved, "time_base": unit})
     return chapters
@@ -437,6 +453,7 @@ def _pictures(
 
 
 def _others(
+    path: Path,
     source: InputContainer,
     copies: Sequence[_Copy],
     origin: Fraction,
@@ -446,46 +463,47 @@ def _others(
     by_index = {c.source.index: c for c in copies if c.source.type != "attachment"}
     for stream in source.streams:
         stream.discard = Discard.default if stream.index in by_index else Discard.all
-    # Second streams of pictures, where the range begins within them, wait for a key frame.
     begun: set[int] = set()
     if not by_index:
         return
-    for packet in source.demux([c.source for c in by_index.values()]):
-        if not packet.size:
-            continue
-        copy = by_index[packet.stream.index]
-        unit = seconds(copy.source.time_base)
-        if _is_cover(copy.source):
-            packet.pts = packet.dts = 0
-            packet.stream = copy.target
-            yield Fraction(0), packet
-            continue
-        pts = packet.dts if packet.pts is None else packet.pts
-        if pts is None or not _is_in_range(packet, pts * unit, copy.source, origin, end):
-            continue
-        if end is not None and copy.source.type == "video" and packet.stream.index not in begun:
-            if not packet.is_keyframe:
+    with reading(path):
+        for packet in source.demux([c.source for c in by_index.values()]):
+            copy = by_index[packet.stream.index]
+            if not packet.size:
                 continue
-            begun.add(packet.stream.index)
-        shift = round(origin / unit)
-        duration = packet.duration or 0
-        if copy.source.type == "subtitle" and duration:
-            # Text that is there already when the file begins, or still there when it ends.
-            start, stop = max(pts, shift), pts + duration
-            if end is not None:
-                stop = min(stop, round(end / unit))
-            pts, duration = start, stop - start
-            packet.pts = packet.dts = pts
-        if copy.converted:
-            text = _converted(packet, copy, Fraction(pts - shift) * unit, duration * unit)
-            if text is not None:
-                yield (pts - shift) * unit, text
-            continue
-        packet.duration = duration
-        packet.pts = pts - shift
-        packet.dts = packet.pts if packet.dts is None else packet.dts - shift
-        packet.stream = copy.target
-        yield packet.dts * unit, packet
+            if end is not None and copy.source.type == "video" and copy.source.index not in begun:
+                # What a second stream of pictures begins with, where it is cut.
+                if not packet.is_keyframe or (packet.pts or 0) * seconds(packet.time_base) < origin:
+                    continue
+                begun.add(copy.source.index)
+            moved = _moved(packet, copy, origin, end)
+            if moved is not None:
+                yield (moved.dts or 0) * seconds(moved.time_base), moved
+
+
+def _moved(packet: _Packet, copy: _Copy, origin: Fraction, end: Fraction | None) -> _Packet | None:
+    """A packet of the source for the file, with its times; None if it is outside of the range."""
+    unit = seconds(copy.source.time_base)
+    pts = packet.dts if packet.pts is None else packet.pts
+    shift = round(origin / unit)
+    duration = packet.duration or 0
+    if _is_cover(copy.source):
+        pts = shift
+    elif pts is None or not _is_in_range(packet, pts * unit, copy.source, origin, end):
+        return None
+    elif copy.source.type == "subtitle" and duration:
+        # Text that is there already when the file begins, or still there when it ends.
+        start, stop = max(pts, shift), pts + duration
+        if end is not None:
+            stop = min(stop, round(end / unit))
+        pts, duration = start, stop - start
+        packet.dts = pts
+    if copy.converted:
+        return _converted(packet, copy, (pts - shift) * unit, duration * unit)
+    early = 0 if packet.dts is None else pts - packet.dts
+    packet.stream = copy.target
+    packet.pts, packet.dts, packet.duration = pts - shift, pts - shift - early, duration
+    return packet
 
 
 def _is_in_range(
@@ -538,7 +556,7 @@ def _verify(plan: JobPlan, path: Path, written: _Written, report: Callable[[floa
     """Read the joined file back."""
     digest = hashlib.sha256()
     times = []
-    with media(path) as container:
+    with reading(path), media(path) as container:
         kinds = Counter(_kind(s) for s in container.streams if s.type != "data")
         stream = container.streams[0]
         unit = seconds(stream.time_base)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from vs_vsr.errors import JobError, StorageError, VsrError
+from vs_vsr.job.exact import kind_here, settle
 from vs_vsr.job.folder import is_done
 from vs_vsr.job.plan import JobPlan
 from vs_vsr.job.progress import Report
@@ -83,6 +84,9 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     handler = core.add_log_handler(log)
     try:
         return function(*arguments)
+    except vs.Error as e:
+        # The plugin's own sentence, such as that it is of another version.
+        raise JobError(str(e)) from None
     finally:
         core.remove_log_handler(handler)
 
@@ -113,6 +117,10 @@ def _preview(folder: Path, pictures: Sequence[int], target: Path, device: str) -
     from vs_vsr.job.preview import preview
 
     return preview(folder, pictures, target, device)
+
+
+def _settle(folder: Path, device: str) -> None:
+    settle(JobPlan.load(folder), folder, kind_here(device))
 
 
 def _part(folder: Path, number: int, device: str) -> None:
@@ -209,6 +217,10 @@ class Workers:
 
     def __exit__(self, *error: object) -> None:
         """Let them end."""
+        self.close()
+
+    def close(self) -> None:
+        """Let them end, so that others can have their devices."""
         for worker in self._workers:
             worker.close()
 
@@ -231,6 +243,10 @@ class Workers:
         """As `preview.preview`."""
         written: list[Path] = self._call(_preview, folder, pictures, target, self.devices[0])
         return written
+
+    def settle(self, folder: Path) -> None:
+        """As `exact.settle`, for the first device."""
+        self._call(_settle, folder, self.devices[0])
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         future = self._workers[0].submit(function, *arguments)

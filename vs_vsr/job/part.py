@@ -7,27 +7,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from vs_vsr.errors import JobError, StorageError
+from vs_vsr.job.exact import kind_here
 from vs_vsr.job.folder import is_done, own_name
 from vs_vsr.job.forecast import work_per_picture
-from vs_vsr.job.plan import JobPlan, Versions
+from vs_vsr.job.plan import JobPlan
 from vs_vsr.job.progress import Progress, Report, WorkMeter, memory_in_use
 
-__all__ = ["part", "versions"]
+__all__ = ["part"]
 
 # How often a part tells how far it is.
 _REPORT_S = 0.5
-
-
-def versions() -> Versions:
-    """Of what pictures and packets depend on, here."""
-    names = ("vs-vsr", "torch", "vapoursynth", "vapoursynth-bestsource", "av")
-    return {name: version(name) for name in names}
 
 
 def part(folder: Path, number: int, report: Report, *, device: str = "auto") -> None:
@@ -44,9 +39,6 @@ def part(folder: Path, number: int, report: Report, *, device: str = "auto") -> 
             cannot be written.
         VsrError: The filter cannot be made, or fails.
     """
-    # They bring torch.
-    from vs_vsr.devices import find_devices, kind
-
     plan = JobPlan.load(folder)
     if not 0 <= number < len(plan.parts):
         raise JobError(
@@ -70,8 +62,7 @@ def part(folder: Path, number: int, report: Report, *, device: str = "auto") -> 
             "seconds": round(time.monotonic() - began, 3),
             "bytes": temporary.stat().st_size,
             "decoded_sha256": digest,
-            "device": kind(find_devices("job", device)[0]),
-            "versions": versions(),
+            **asdict(kind_here(device)),
         }
         os.replace(temporary, target)
         _write_text(plan.part_record(folder, number), json.dumps(record, indent=1))

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from importlib.metadata import version
 from itertools import batched, pairwise
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from vapoursynth import core
 
 from vs_vsr.errors import JobError, StorageError
 from vs_vsr.job.clips import Opened, open_source, planes, prepared
-from vs_vsr.job.encoders import check_container, encoder
+from vs_vsr.job.encoders import check_container, encoder, lost_in
+from vs_vsr.job.exact import kind_here
 from vs_vsr.job.fields import Fields, check, deinterlaced, look, times_after
 from vs_vsr.job.join import dropped
-from vs_vsr.job.part import versions
 from vs_vsr.job.plan import Colour, JobPlan, Recipe, Source
 from vs_vsr.job.request import Request
 from vs_vsr.job.source import SourceInfo, packets_hash, probe
@@ -117,6 +118,7 @@ def _make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Pat
         *_about(info, opened.clip),
         *filter(None, (fields.note, resolved.message)),
         *dropped(info, Path(request.out)),
+        *lost_in(made, colour),
     ]
     recipe = Recipe(
         filter=request.filter,
@@ -143,7 +145,7 @@ def _make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Pat
         # Last, as it takes longest: all that can be refused is refused before.
         cuts=_cuts(request, reading.index, clip, colour.matrix, tell),
         parts=_parts(first, last, len(times), rate * resolved.segment),
-        versions=versions(),
+        versions=kind_here(device).versions,
         out=request.out,
     )
     folder = Path(request.folder) / plan.name
@@ -350,7 +352,7 @@ def _cuts(
     """The scene cuts of the whole film; kept beside the index for the next time."""
     if request.arguments.get("scenes", "auto") == "off":
         return ()
-    key = f"{request.deinterlace} {matrix} {clip.format.name} {versions()['vs-vsr']}"
+    key = f"{request.deinterlace} {matrix} {clip.format.name} {version('vs-vsr')}"
     path = index.with_name(f"{index.name}.cuts.json")
     try:
         known: dict[str, list[int]] = json.loads(path.read_text())

@@ -24,7 +24,16 @@ from av.video.stream import VideoStream
 from vs_vsr.errors import JobError
 from vs_vsr.job.plan import Colour
 
-__all__ = ["OtherStream", "SourceInfo", "media", "packets", "packets_hash", "probe", "seconds"]
+__all__ = [
+    "OtherStream",
+    "SourceInfo",
+    "media",
+    "packets",
+    "packets_hash",
+    "probe",
+    "reading",
+    "seconds",
+]
 
 # Streams cut in the middle begin with pictures that need earlier ones.
 _PACKETS_TO_TRY = 1000
@@ -108,19 +117,14 @@ class SourceInfo:
 
 
 @contextmanager
-def media(path: Path) -> Iterator[InputContainer]:
-    """Open a media file, and nothing that it may name.
+def reading(path: Path) -> Iterator[None]:
+    """Turn faults of a media file into sentences.
 
     Raises:
-        JobError: It is no media file, or cannot be read, now or within the `with` block.
+        JobError: It is none, or cannot be read.
     """
     try:
-        if stat.S_ISDIR(os.stat(path).st_mode):
-            raise JobError(f"input must be a file, got {path}, a folder. Name a file in it.")
-        if os.path.getsize(path) == 0:
-            raise JobError(f"input must be a media file, got {path}, which is empty.")
-        with av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as container:
-            yield container
+        yield
     except FileNotFoundError:
         raise JobError(f"input must be a file, got {path}, which does not exist.") from None
     except PermissionError:
@@ -136,6 +140,23 @@ def media(path: Path) -> Iterator[InputContainer]:
         raise JobError(
             f"{path} could not be read ({e.strerror}). Check the disk or the network."
         ) from None
+
+
+@contextmanager
+def media(path: Path) -> Iterator[InputContainer]:
+    """Open a media file, and nothing that it may name.
+
+    Raises:
+        JobError: It is none, or cannot be opened. Within the `with` block, use `reading`.
+    """
+    with reading(path):
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            raise JobError(f"input must be a file, got {path}, a folder. Name a file in it.")
+        if os.path.getsize(path) == 0:
+            raise JobError(f"input must be a media file, got {path}, which is empty.")
+        container = av.open(os.path.abspath(path), options={"protocol_whitelist": "file"})
+    with container:
+        yield container
 
 
 def packets(container: InputContainer, stream: Stream) -> Iterator[_Packet]:
@@ -155,7 +176,7 @@ def probe(path: Path) -> SourceInfo:
         JobError: It does not exist, is no media file, cannot be read, has no pictures, or none that
             can be decoded.
     """
-    with media(path) as container:
+    with reading(path), media(path) as container:
         stream = _video(container, path)
         others = tuple(_other(s) for s in container.streams if s.index != stream.index)
         chapters = len(container.chapters())
@@ -211,7 +232,7 @@ def packets_hash(path: Path, track: int) -> str:
         JobError: The file cannot be read.
     """
     digest = hashlib.sha256()
-    with media(path) as container:
+    with reading(path), media(path) as container:
         for packet in packets(container, container.streams[track]):
             line = f"{packet.size} {packet.pts} {packet.dts} {packet.duration}\n"
             digest.update(line.encode())
