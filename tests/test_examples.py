@@ -16,6 +16,7 @@ import pytest
 import vapoursynth as vs
 from colours import COLOURS, WIDTH, fields, film_of, plain_network, shown
 from conftest import environment
+from films import film
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -97,8 +98,7 @@ def test_what_the_script_tells_ffmpeg_makes_the_colours_right(
 
 
 def test_the_script_tells_of_pixels_that_are_not_square(weights: Path, tmp_path: Path) -> None:
-    clip = fields(vs.YUV420P8, matrix=6)
-    film_of(tmp_path / "in.mkv", clip, sample_aspect_ratio=Fraction(128, 117))
+    film(tmp_path / "in.mkv", [0, 40, 80], aspect=Fraction(128, 117))
     done = script(tmp_path, "source=in.mkv", f"weights={weights}")
     assert ",setsar=sar=128/117:max=65535 " in done.stderr
 
@@ -178,7 +178,7 @@ def test_the_mpv_script_with_a_clip_as_mpv_gives_it() -> None:
 
 @real_weights
 def test_the_demo(tmp_path: Path) -> None:
-    demo = [sys.executable, EXAMPLES / "demo.py", "--folder", "demo"]
+    demo: list[str | Path] = [sys.executable, EXAMPLES / "demo.py", "--folder", "demo"]
     done = subprocess.run(
         demo, check=True, cwd=tmp_path, env=os.environ, stderr=subprocess.PIPE, text=True
     )
@@ -196,7 +196,7 @@ def test_the_demo(tmp_path: Path) -> None:
 
 def test_the_demo_of_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no film")
-    demo = [sys.executable, EXAMPLES / "demo.py", "notes.txt"]
+    demo: list[str | Path] = [sys.executable, EXAMPLES / "demo.py", "notes.txt"]
     done = subprocess.run(demo, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     command, sentence = done.stderr.splitlines()
