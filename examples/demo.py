@@ -7,6 +7,7 @@ FOLDER/<name>_x4.png: enlarged by interpolation on the left, BasicVSR on the rig
 """
 
 import argparse
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,11 @@ def main() -> int:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     out = args.folder / f"{args.clip.stem}_x4.mkv"
-    command = [sys.executable, "-m", "vs_vsr", "upscale", args.clip, out, "--force"]
+    command = ["upscale", str(args.clip), str(out), "--force"]
     for options in (["--preview", f"{middle(args.clip):.3f}"], []):
-        sys.stderr.write(f"vs-vsr upscale {' '.join(map(str, (*command[4:], *options)))}\n")
-        status = subprocess.run([*command, *options], check=False).returncode
+        words = [*command, *options]
+        sys.stderr.write(f"{shlex.join(['vs-vsr', *words])}\n")
+        status = subprocess.run([sys.executable, "-m", "vs_vsr", *words], check=False).returncode
         if status:
             return status
     picture = out.with_suffix(".png")

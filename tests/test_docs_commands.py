@@ -158,6 +158,25 @@ def test_the_other_commands_that_only_tell(
         assert "BasicVSR" in capsys.readouterr().out or "AnimeSR" in line
 
 
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")],
+    ids=lambda page: page.name,
+)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not link.startswith("http"):
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
 def test_what_the_page_shows_is_what_is_said_today() -> None:
     film = footage("film")
     assert f"\nThat is for {film.what}: {film.why}. See vs-vsr models" in PAGE.read_text()

@@ -199,7 +199,8 @@ def test_the_demo_of_what_is_no_video(tmp_path: Path) -> None:
     demo: list[str | Path] = [sys.executable, EXAMPLES / "demo.py", "notes.txt"]
     done = subprocess.run(demo, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    command, sentence = done.stderr.splitlines()
+    # On a slow machine there are lines about progress in between.
+    command, *_, sentence = done.stderr.splitlines()
     assert command.startswith("vs-vsr upscale notes.txt demo/notes_x4.mkv --force --preview")
     assert sentence.startswith("input must be ") and "notes.txt" in sentence
     assert not list((tmp_path / "demo").iterdir())
