@@ -464,28 +464,33 @@ def test_without_ray_the_sentence_says_how_to_get_it(
         )
 
 
-def test_a_process_keeps_to_one_gpu(
-    tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_keeps_to_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node, "_bound", [])
+    ends = list[bool]()
+    monkeypatch.setattr(node, "_end_soon", lambda: ends.append(True))
+    assert node.keep_to(["1"]) and node.keep_to(["1"])
+    assert not node.keep_to(["0"])
+    # It goes, so it begins nothing more.
+    assert not node.keep_to(["1"])
+    assert ends == [True, True]
+
+
+@pytest.mark.slow
+def test_on_a_machine_with_several_gpus_each_process_keeps_to_one(
+    nodes: Nodes, go: Any, tmp_path: Path, notes: Path
+) -> None:
     plan = job(tmp_path / "job")
+    nodes(num_cpus=4, num_gpus=4)
 
-    def take(number: int, gpu: str) -> tuple[str, str]:
-        return node.take(
-            tmp_path / "job",
-            number,
-            plan.name,
-            gpus=[gpu],
-            exact=False,
-            work=worker(notes),
-            report=lambda progress: None,
-        )
+    def act(notes: Path, number: int, report: Report) -> None:
+        (notes / f"pid.{os.getpid()}.{os.environ['CUDA_VISIBLE_DEVICES']}").touch()
+        # Parts that end at the same time are what makes Ray mix GPUs and processes.
+        time.sleep(0.2)
 
-    assert take(0, "1") == take(1, "1") == ("", "")
-    # Status 0, which Ray takes for an end on purpose.
-    with pytest.raises(SystemExit, match="0"):
-        take(2, "0")
-    assert tries(notes, 2) == 0
+    assert go(tmp_path / "job", Told(), worker(notes, act)) == {}
+    assert_as_by_one_process(plan, tmp_path / "job", tmp_path)
+    processes = [path.name.split(".")[1] for path in notes.glob("pid.*")]
+    assert len(set(processes)) == len(processes)
 
 
 def test_what_another_machine_may_have_is_no_fault_of_the_part(tmp_path: Path) -> None:

@@ -86,9 +86,9 @@ def test_the_pictures_are_those_of_the_filter(weights: Path, tmp_path: Path) -> 
         "out.preview.0.000s.png",
         "out.preview.0.480s.png",
     ]
-    plan = json.loads(next(tmp_path.glob("out.mkv.job/*/plan.json")).read_text())
-    assert plan["cuts"] == [13]
-    assert plan["parts"] == [[0, 8], [8, 16], [16, 24]]
+    plan = planned(source, out, *words)
+    assert plan.cuts == (13,)
+    assert plan.parts == ((0, 8), (8, 16), (16, 24))
 
     upscale(source, out, *words)
     assert_same(out, filtered(source, weights))

@@ -473,6 +473,9 @@ ANIMALS: dict[str, Callable[[Path], None]] = {
     "odd.mkv": functools.partial(
         _pictures_only, pictures=moving(12, 65, 49), codec="ffv1", format="yuv444p"
     ),
+    "odd_half_chroma.mkv": functools.partial(
+        _pictures_only, pictures=moving(12, 65, 49), codec="ffv1"
+    ),
     "hdr10.mkv": _hdr10,
     "hdr10.mp4": _hdr10,
     "hlg.mkv": functools.partial(

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from types import FrameType
 
@@ -27,8 +26,6 @@ __all__ = ["run"]
 # As shells have it: 128 and the signal.
 _INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Where in the file the pictures of --preview are, if no time is given.
-_PREVIEWS = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
 
 
 @dataclass
@@ -72,13 +69,13 @@ def _one(request: Request, args: argparse.Namespace) -> int:
         )
         display.phase("starting", 0)
         with Workers(args.device, events) as workers:
+            if args.preview is not None:
+                return _preview(request, args.preview, workers, display)
             plan, folder, notes = workers.plan(request)
             with locked(folder):
                 remove_leftovers(folder)
                 for note in (*notes, *unfinished(folder, plan)):
                     display.say(note)
-                if args.preview is not None:
-                    return _preview(plan, folder, args.preview, workers, display)
                 display.phase("trying a few pictures", 0)
                 forecast = workers.sample(folder)
                 _announce(plan, folder, request.why, forecast, workers.devices, display)
@@ -201,20 +198,12 @@ def _announce(
     )
 
 
-def _preview(
-    plan: JobPlan, folder: Path, times: Sequence[str], workers: Workers, display: Display
-) -> int:
-    first, last = plan.times[plan.first], plan.times[plan.last - 1]
-    wanted = [seconds(text, "preview") / plan.unit for text in times] or [
-        share * (last - first) for share in _PREVIEWS
-    ]
-    numbers = []
-    for at in wanted:
-        # The picture that is shown then.
-        shown = [n for n in range(plan.first, plan.last) if plan.times[n] - first <= at]
-        numbers.append(shown[-1])
-    display.phase("making the preview", 0)
-    for path in workers.preview(folder, sorted(set(numbers)), Path(plan.out)):
+def _preview(request: Request, times: Sequence[str], workers: Workers, display: Display) -> int:
+    wanted = [seconds(text, "preview") for text in times]
+    files, notes = workers.preview(request, wanted)
+    for note in notes:
+        display.say(note)
+    for path in files:
         display.say(f"{path}  (before | after)")
         display.event("preview", out=str(path))
     return 0

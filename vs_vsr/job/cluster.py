@@ -38,6 +38,8 @@ _LOOK_S = 0.5
 # what they know of a folder for up to a minute (acdirmax of NFS).
 _UNSEEN_S = 90.0
 _CONNECT_S = 5.0
+# How long a process takes to go that was given another GPU, amply.
+_GONE_S = 1.0
 # Where Ray's own "auto" looks (docstring of ray.init).
 _CURRENT = Path("/tmp/ray/ray_current_cluster")
 _START = (
@@ -162,6 +164,8 @@ class _Run:
         self._hand: dict[Any, int] = {}
         # Parts that a machine has written and that are not seen here yet, and until when to wait.
         self._unseen: dict[int, float] = {}
+        # Parts that wait for another process, and until when.
+        self._moved: dict[int, float] = {}
         self._failed: dict[int, str] = {}
         # Machines that take no parts, and why.
         self._refused: dict[str, str] = {}
@@ -217,16 +221,19 @@ class _Run:
         """As `run`."""
         lengths = {k: self._plan.parts[k][1] - self._plan.parts[k][0] for k in parts}
         pending = sorted(parts, key=lambda k: (-lengths[k], k))
-        while self._hand or self._unseen or (pending and not stop.is_set()):
+        while self._hand or self._unseen or self._moved or (pending and not stop.is_set()):
+            for number in [k for k, when in self._moved.items() if when < time.monotonic()]:
+                del self._moved[number]
+                pending.insert(0, number)
             places = sum(
                 int(resources.get(self._resource, 0)) // self._amount
                 for resources in self._nodes().values()
             )
-            if not places:
+            if not places and (self._hand or pending):
                 self._give_up(pending)
-                break
+                continue
             # As many as run at once: what waits at Ray could not be kept back any more.
-            while pending and len(self._hand) < places and not stop.is_set():
+            while pending and len(self._hand) + len(self._moved) < places and not stop.is_set():
                 self._submit(pending.pop(0))
             done, _ = self._wait()
             for progress in self._ray.get(self._board.take.remote()):
@@ -257,7 +264,12 @@ class _Run:
         """Take note of how a part has ended; return whether to make it again."""
         errors = self._ray.exceptions
         try:
-            node, refused, failed = self._ray.get(task)
+            answer = self._ray.get(task)
+            if answer is None:
+                # By another process, when this one has gone: given to it again, it would die of it.
+                self._moved[number] = time.monotonic() + _GONE_S
+                return False
+            node, refused, failed = answer
         except errors.RayTaskError as e:
             failed = _line(e.cause or e)
         except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError):
@@ -305,6 +317,7 @@ class _Run:
         for number in [*self._hand.values(), *pending]:
             self._fail(number, f"No machine is left to make it. {why}")
         self._hand.clear()
+        pending.clear()
 
 
 def _task() -> Any:
@@ -312,7 +325,7 @@ def _task() -> Any:
 
     def make_part(
         folder: str, number: int, *, name: str, exact: bool, board: Any, work: bytes
-    ) -> tuple[str, str, str]:
+    ) -> tuple[str, str, str] | None:
         import pickle
         import platform
         from pathlib import Path
@@ -321,7 +334,7 @@ def _task() -> Any:
 
         node = ray.get_runtime_context().get_node_id()
         try:
-            from vs_vsr.job.node import take
+            from vs_vsr.job.node import keep_to, take
 
             function = pickle.loads(work)
         except (ImportError, AttributeError) as e:
@@ -332,6 +345,8 @@ def _task() -> Any:
                 "",
             )
         gpus = [str(gpu) for gpu in ray.get_gpu_ids()]
+        if not keep_to(gpus):
+            return None
         refused, failed = take(
             Path(folder),
             number,

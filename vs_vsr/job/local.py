@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
@@ -113,10 +114,10 @@ def _sample(folder: Path, device: str) -> Any:
     return sample(folder, device)
 
 
-def _preview(folder: Path, pictures: Sequence[int], target: Path, device: str) -> Any:
+def _preview(request: Any, times: Sequence[Fraction], device: str) -> Any:
     from vs_vsr.job.preview import preview
 
-    return preview(folder, pictures, target, device)
+    return preview(request, times, device, lambda what, share: _send("phase", what, share))
 
 
 def _settle(folder: Path, device: str) -> None:
@@ -239,9 +240,13 @@ class Workers:
         found: Forecast = self._call(_sample, folder, self.devices[0])
         return found
 
-    def preview(self, folder: Path, pictures: Sequence[int], target: Path) -> list[Path]:
+    def preview(
+        self, request: "Request", times: Sequence[Fraction]
+    ) -> tuple[list[Path], list[str]]:
         """As `preview.preview`."""
-        written: list[Path] = self._call(_preview, folder, pictures, target, self.devices[0])
+        written: tuple[list[Path], list[str]] = self._call(
+            _preview, request, times, self.devices[0]
+        )
         return written
 
     def settle(self, folder: Path) -> None:

@@ -1,7 +1,8 @@
 """What a machine of a cluster does: it looks whether it can take parts, and makes one."""
 
+import os
 import platform
-import sys
+import threading
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -11,10 +12,13 @@ from vs_vsr.job.exact import kind_here, settle
 from vs_vsr.job.plan import JobPlan
 from vs_vsr.job.progress import Progress, Report
 
-__all__ = ["Board", "Work", "take"]
+__all__ = ["Board", "Work", "keep_to", "take"]
 
 # As `part.part`: the job's folder, the part's number, who is told how far it is, and the device.
 Work = Callable[[Path, int, Report, str], None]
+
+# How long Ray has to take an answer.
+_ANSWER_S = 0.2
 
 # The GPUs that this process has computed on.
 _bound: list[str] = []
@@ -35,6 +39,28 @@ class Board:
         """What was noted since this was last asked."""
         latest, self._latest = self._latest, {}
         return list(latest.values())
+
+
+def keep_to(gpus: list[str]) -> bool:
+    """Whether this process has computed on no other GPU than these; if it has, it ends soon.
+
+    Ray chooses by setting CUDA_VISIBLE_DEVICES, which CUDA reads once: the part would be made on
+    the GPU of the part before, where another process may be at work now. Ray has no way to ask for
+    another process, so this one answers that it is of no use, and goes.
+    """
+    if _bound and _bound != gpus:
+        _bound[:] = ["none"]
+        _end_soon()
+        return False
+    _bound[:] = gpus
+    return True
+
+
+def _end_soon() -> None:
+    """End this process when its answer is sent; exiting at once, it would count as a crash."""
+    timer = threading.Timer(_ANSWER_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def take(
@@ -64,7 +90,6 @@ def take(
     Raises:
         DeviceError: The device failed or has too little memory, which may pass.
     """
-    _keep_to(gpus)
     device = "cuda:0" if gpus else "cpu"
     try:
         try:
@@ -84,17 +109,6 @@ def take(
 
 def _refusal(error: VsrError) -> str:
     return f"{platform.node()} takes no parts: {error}"
-
-
-def _keep_to(gpus: list[str]) -> None:
-    """End this process if Ray gives it another GPU than before; Ray then takes another process.
-
-    Ray chooses by setting CUDA_VISIBLE_DEVICES, which CUDA reads once: the part would be made on
-    the GPU of the part before, where another process may be at work now.
-    """
-    if _bound and _bound != gpus:
-        sys.exit(0)
-    _bound[:] = gpus
 
 
 def _check(folder: Path, name: str, device: str, *, exact: bool) -> None:

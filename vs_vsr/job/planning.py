@@ -1,46 +1,50 @@
 """Makes the plan of a job: reads the source, and settles all that is left open."""
 
 import hashlib
-import json
 import os
 import shutil
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from importlib.metadata import version
-from itertools import batched, pairwise
+from itertools import pairwise
 from pathlib import Path
 
-import torch
 import vapoursynth as vs
 from vapoursynth import core
 
 from vs_vsr.errors import JobError, StorageError
-from vs_vsr.job.clips import Opened, open_source, planes, prepared
+from vs_vsr.job.clips import Opened, open_source, prepared
+from vs_vsr.job.cuts import cuts_between, cuts_of_film
 from vs_vsr.job.encoders import check_container, encoder, lost_in
 from vs_vsr.job.exact import kind_here
 from vs_vsr.job.fields import Fields, check, deinterlaced, look, times_after
 from vs_vsr.job.join import dropped
 from vs_vsr.job.plan import Colour, JobPlan, Recipe, Source
 from vs_vsr.job.request import Request
+from vs_vsr.job.shape import (
+    HLG,
+    PQ,
+    colour_of,
+    doubled,
+    last_duration,
+    picture_format,
+    size_of,
+)
 from vs_vsr.job.source import SourceInfo, packets_hash, probe
 from vs_vsr.plugin.arguments import MATRICES
 from vs_vsr.plugin.contract import ClipInfo
 from vs_vsr.plugin.plans import FILTERS
 from vs_vsr.plugin.worker import Resolved, resolve
-from vs_vsr.streaming.scenes import Marks, cuts
 
-__all__ = ["make_plan"]
+__all__ = ["make_plan", "plan_preview"]
 
 
 # Pictures in a part, about: two minutes of a fast GPU's work, half an hour of a slow machine's. A
 # short clip has ten parts all the same, where its segments are that short.
 _PART, _LEAST_PARTS = 480, 10
-# Frames that are compared at once in the search for cuts.
-_AT_ONCE = 16
-_PQ, _HLG, _UNKNOWN = 16, 18, 2
-_RGB = 0  # the matrix of pictures that are no YUV
+# What a picture depends on beside these is less than this many frames away (IconVSR's windows).
+_LENGTHS, _CONTEXT = ("chunk", "lookahead", "segment", "preroll"), 16
 # More gain little, and pictures of x264 and x265 depend on the number.
 _ENCODER_THREADS = 8
 
@@ -61,6 +65,17 @@ class _Reading:
     fields: Fields
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """A plan that is settled but for the cuts, whose search takes longest."""
+
+    plan: JobPlan
+    clip: vs.VideoNode
+    """What the filter will read."""
+    index: Path
+    notes: list[str]
+
+
 def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path, list[str]]:
     """The plan of a job, its folder, where it is written, and what the user should know about it.
 
@@ -72,8 +87,64 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
     Raises:
         VsrError: The source cannot be upscaled as it is asked.
     """
+    draft = _draft(request, device, tell)
+    plan = draft.plan
+    if plan.recipe.arguments["scenes"] != "off":
+        matrix, index = plan.colour.matrix, draft.index
+        cuts = cuts_of_film(draft.clip, matrix, index, request.deinterlace, tell)
+        plan = replace(plan, cuts=cuts)
+    folder = Path(request.folder) / plan.name
+    folder.mkdir(parents=True, exist_ok=True)
+    plan.save(folder)
+    return plan, folder, draft.notes
+
+
+def plan_preview(
+    request: Request, times: Sequence[Fraction], device: str, tell: _Tell
+) -> tuple[JobPlan, list[int], list[str]]:
+    """A plan for a few pictures, whose cuts are looked for only as far as these depend on them.
+
+    Args:
+        request: What the user asks for.
+        times: Of the pictures, in seconds from the first one of the file; if there are none, at
+            quarters of the file.
+        device: As for `make_plan`.
+        tell: As for `make_plan`.
+
+    Returns:
+        The plan; the pictures that are shown at these times; what the user should know.
+
+    Raises:
+        VsrError: As for `make_plan`.
+    """
+    draft = _draft(request, device, tell)
+    plan = draft.plan
+    start, end = plan.times[plan.first], plan.times[plan.last - 1]
+    offsets = [t / plan.unit for t in times] or [Fraction(end - start, 4) * k for k in (1, 2, 3)]
+    shown = [bisect_right(plan.times, start + offset) - 1 for offset in offsets]
+    numbers = sorted({min(max(n, plan.first), plan.last - 1) for n in shown})
+    if plan.recipe.arguments["scenes"] != "off":
+        cuts: set[int] = set()
+        for number in numbers:
+            first, last = _reach(plan, number // plan.recipe.frames_per_input, len(draft.clip))
+            cuts.update(cuts_between(draft.clip, plan.colour.matrix, first, last, tell))
+        plan = replace(plan, cuts=tuple(sorted(cuts)))
+    return plan, numbers, draft.notes
+
+
+def _reach(plan: JobPlan, frame: int, frames: int) -> tuple[int, int]:
+    """The frames from which a picture may be made, at most: first, and the one after the last."""
+    lengths = {k: int(v) for k, v in plan.recipe.arguments.items() if k in _LENGTHS}
+    chunk = lengths.get("chunk") or frames
+    around = chunk + lengths.get("lookahead", 0) + lengths.get("preroll", 0) + _CONTEXT
+    start = frame - frame % (lengths.get("segment") or chunk)
+    return max(start - around, 0), min(frame + around, frames)
+
+
+def _draft(request: Request, device: str, tell: _Tell) -> _Draft:
+    """Settle all but the cuts."""
     try:
-        return _make_plan(request, device, tell)
+        return _settled(request, _read(request, tell), device)
     except BaseException:
         # A source that is refused leaves nothing behind.
         folder = Path(request.folder)
@@ -82,24 +153,21 @@ def make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path
         raise
 
 
-def _make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Path, list[str]]:
-    """As `make_plan`."""
-    reading = _read(request, tell)
+def _settled(request: Request, reading: _Reading, device: str) -> _Draft:
     info, opened, fields = reading.info, reading.opened, reading.fields
-    times, last_duration = times_after(
-        request.deinterlace, opened.times, _last_duration(opened, info.rate)
-    )
-    picture_format = _picture_format(opened.clip.format, request, info.colour.transfer)
+    format_name = picture_format(opened.clip.format, request, info.colour.transfer)
     clip = deinterlaced(opened.clip, request.deinterlace, top_first=fields.top_first)
-    clip = prepared(clip, picture_format)
-
+    clip = prepared(clip, format_name)
     values = {**request.arguments, "device": device}
     resolved = resolve(request.filter, values, _clip_info(clip, info.rate))
-    width, height, sample_aspect = _size(request, info, clip, resolved)
-    colour = _colour(info.colour, clip, picture_format, resolved, request.arguments)
-    rate, base = resolved.frames_per_input, opened.time_base
+    width, height, sample_aspect = size_of(request, info, clip, resolved)
+    colour = colour_of(info.colour, clip, format_name, resolved, request.arguments)
+
+    base, rate = opened.time_base, resolved.frames_per_input
+    last_shown = last_duration(opened.times, base, info.rate)
+    times, last_shown = times_after(request.deinterlace, opened.times, last_shown)
     if rate > 1:
-        times, last_duration, base = _doubled(times, last_duration, base)
+        times, last_shown, base = doubled(times, last_shown, base)
     first, last = _range(request, times, base)
     made = encoder(
         request.encoder,
@@ -107,51 +175,46 @@ def _make_plan(request: Request, device: str, tell: _Tell) -> tuple[JobPlan, Pat
         preset=request.encoder_preset or None,
         threads=request.threads or min(os.cpu_count() or 1, _ENCODER_THREADS),
         options=request.encoder_options,
-        picture_format=picture_format,
+        picture_format=format_name,
         colour=colour,
         width=width,
         height=height,
         rate=info.rate * rate,
     )
     check_container(Path(request.out), made, sample_aspect)
-    notes = [
-        *_about(info, opened.clip),
-        *filter(None, (fields.note, resolved.message)),
-        *dropped(info, Path(request.out)),
-        *lost_in(made, colour),
-    ]
-    recipe = Recipe(
-        filter=request.filter,
-        weights=_weights(request, resolved),
-        weights_sha256=_sha256(resolved.weights),
-        arguments=_arguments(request, resolved, colour),
-        deinterlace=request.deinterlace,
-        top_field_first=fields.top_first,
-        frames_per_input=rate,
-        width=width,
-        height=height,
-        format=picture_format,
-    )
     plan = JobPlan(
         source=_source(reading),
-        recipe=recipe,
+        recipe=Recipe(
+            filter=request.filter,
+            weights=_weights(request, resolved),
+            weights_sha256=_sha256(resolved.weights),
+            arguments=_arguments(request, resolved, colour),
+            deinterlace=request.deinterlace,
+            top_field_first=fields.top_first,
+            frames_per_input=rate,
+            width=width,
+            height=height,
+            format=format_name,
+        ),
         encoder=made,
         colour=colour,
         sample_aspect=sample_aspect,
         rotation=info.rotation,
         time_base=(base.numerator, base.denominator),
         times=tuple(times),
-        last_duration=last_duration,
-        # Last, as it takes longest: all that can be refused is refused before.
-        cuts=_cuts(request, reading.index, clip, colour.matrix, tell),
+        last_duration=last_shown,
+        cuts=(),
         parts=_parts(first, last, len(times), rate * resolved.segment),
         versions=kind_here(device).versions,
         out=request.out,
     )
-    folder = Path(request.folder) / plan.name
-    folder.mkdir(parents=True, exist_ok=True)
-    plan.save(folder)
-    return plan, folder, notes
+    notes = [
+        *_about(info, opened.clip),
+        *filter(None, (fields.note, resolved.message)),
+        *dropped(info, Path(request.out)),
+        *lost_in(made, colour),
+    ]
+    return _Draft(plan, clip, reading.index, notes)
 
 
 def _read(request: Request, tell: _Tell) -> _Reading:
@@ -200,53 +263,14 @@ def _source(reading: _Reading) -> Source:
 
 def _about(info: SourceInfo, clip: vs.VideoNode) -> Iterator[str]:
     """What may surprise about the pictures."""
-    if info.colour.transfer in (_PQ, _HLG):
-        name = "PQ" if info.colour.transfer == _PQ else "HLG"
+    if info.colour.transfer in (PQ, HLG):
+        name = "PQ" if info.colour.transfer == PQ else "HLG"
         yield f"HDR ({name}) goes through as it is: same codes, same tags, 10 bits."
     if (clip.width, clip.height) != (info.width, info.height):
         yield (
             f"Pictures of {info.width}x{info.height} are read as {clip.width}x{clip.height}: "
             "VapourSynth has none of an odd size with chroma of half the size."
         )
-
-
-def _last_duration(opened: Opened, rate: Fraction) -> int:
-    """How long the last picture is shown, which files often do not say: as the one before."""
-    if len(opened.times) > 1:
-        return max(opened.times[-1] - opened.times[-2], 1)
-    return max(round(1 / rate / opened.time_base), 1) if rate else 1
-
-
-def _doubled(
-    times: Sequence[int], last_duration: int, base: Fraction
-) -> tuple[list[int], int, Fraction]:
-    """Times with another picture half-way to the next, in half the unit."""
-    following = [*times[1:], times[-1] + last_duration]
-    both = [t for now, then in zip(times, following, strict=True) for t in (2 * now, now + then)]
-    return both, last_duration, base / 2
-
-
-def _picture_format(source: vs.VideoFormat, request: Request, transfer: int) -> str:
-    """VapourSynth's name of the format of the pictures."""
-    name, family, bits = request.encoder, source.color_family, source.bits_per_sample
-    lossless = name == "ffv1"
-    if source.sample_type == vs.FLOAT:
-        bits = 16
-    most = 16 if lossless else 10
-    wanted = request.bits or (
-        10 if transfer in (_PQ, _HLG) else 8 if bits <= 8 else min(bits, most)
-    )
-    if wanted not in (8, 10, 12, 16) or wanted > (16 if lossless else 12):
-        raise JobError(f"bits must be 8, 10 or 12, or 16 for ffv1, got {wanted}. Use 10.")
-    if family == vs.GRAY:
-        return f"GRAY{wanted}" if name != "av1" else f"YUV420P{wanted}"
-    if family == vs.RGB:
-        if lossless:
-            return f"RGB{3 * wanted}"
-        return f"YUV4{20 if name == 'av1' else 44}P{wanted}"
-    across, down = source.subsampling_w, source.subsampling_h
-    kept = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}.get((across, down), "444")
-    return f"YUV{'420' if name == 'av1' else kept}P{wanted}"
 
 
 def _clip_info(clip: vs.VideoNode, rate: Fraction) -> ClipInfo:
@@ -258,66 +282,6 @@ def _clip_info(clip: vs.VideoNode, rate: Fraction) -> ClipInfo:
         fps_num=rate.numerator,
         fps_den=rate.denominator,
     )
-
-
-def _size(
-    request: Request, info: SourceInfo, clip: vs.VideoNode, resolved: Resolved
-) -> tuple[int, int, tuple[int, int]]:
-    """Width and height of the pictures, and the aspect of their pixels."""
-    aspect = Fraction(*info.sample_aspect)
-    width, height = Fraction(resolved.scale * clip.width), Fraction(resolved.scale * clip.height)
-    size = request.size.lower()
-    if size:
-        numbers = size.removesuffix("x" if size.count("x") == 1 else "").removesuffix("p")
-        both = size.split("x")
-        try:
-            if size.endswith("x"):
-                scale = Fraction(numbers)
-                width, height = scale * clip.width, scale * clip.height
-            elif size.endswith("p"):
-                scale = Fraction(int(numbers), clip.height)
-                width, height = scale * clip.width, scale * clip.height
-            else:
-                width, height = (Fraction(int(side)) for side in both)
-                # The picture keeps its shape on the screen.
-                aspect *= (clip.width * height) / (clip.height * width)
-        except (ValueError, ZeroDivisionError):
-            raise _bad_size(request.size) from None
-    if request.square_pixels:
-        width, aspect = width * aspect, Fraction(1)
-    # Chroma of half the size needs even sides.
-    sides = [2 * round(side / 2) for side in (width, height)]
-    if not all(16 <= side <= 16384 for side in sides):
-        raise _bad_size(request.size or f"{sides[0]}x{sides[1]}")
-    return sides[0], sides[1], (aspect.numerator, aspect.denominator)
-
-
-def _bad_size(size: str) -> JobError:
-    return JobError(
-        f'size must be a factor ("2x"), a height ("1080p") or "WIDTHxHEIGHT", with sides from 16 '
-        f'to 16384, got "{size}". Leave it out for what the network makes.'
-    )
-
-
-def _colour(
-    source: Colour,
-    clip: vs.VideoNode,
-    picture_format: str,
-    resolved: Resolved,
-    arguments: Mapping[str, object],
-) -> Colour:
-    """The source's, with the matrix that is used where it names none."""
-    if picture_format.startswith("RGB"):
-        return replace(source, matrix=_RGB, full_range=True)
-    if clip.format.color_family == vs.RGB:
-        # Where the pictures are YUV, players take BT.709 for this size.
-        return replace(source, matrix=MATRICES["709"], full_range=False)
-    if source.matrix not in (_RGB, _UNKNOWN, 3):
-        return source
-    matrix = int(resolved.arguments["matrix"])
-    if "matrix" not in arguments and source.transfer in (_PQ, _HLG):
-        matrix = MATRICES["2020ncl"]
-    return replace(source, matrix=matrix)
 
 
 def _arguments(
@@ -344,48 +308,6 @@ def _weights(request: Request, resolved: Resolved) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _cuts(
-    request: Request, index: Path, clip: vs.VideoNode, matrix: int, tell: _Tell
-) -> tuple[int, ...]:
-    """The scene cuts of the whole film; kept beside the index for the next time."""
-    if request.arguments.get("scenes", "auto") == "off":
-        return ()
-    key = f"{request.deinterlace} {matrix} {clip.format.name} {version('vs-vsr')}"
-    path = index.with_name(f"{index.name}.cuts.json")
-    try:
-        known: dict[str, list[int]] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if key not in known:
-        known = {key: list(_found_cuts(clip, matrix, tell))}
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(known))
-        os.replace(temporary, path)
-    return tuple(known[key])
-
-
-def _found_cuts(clip: vs.VideoNode, matrix: int, tell: _Tell) -> Iterator[int]:
-    """Every frame with which a scene begins, as the filters find it with scenes="detect"."""
-    changes = {"matrix_in": matrix} if clip.format.color_family != vs.RGB else {}
-    rgb = clip.resize.Bicubic(format=vs.RGBS, **changes)
-    pictures = (_tensor(frame) for frame in rgb.frames(close=True))
-    before: tuple[torch.Tensor, Marks] | None = None
-    done = 0
-    for batch in batched(pictures, _AT_ONCE):
-        marks: list[Marks] = [(None, None)] * len(batch)
-        yield from sorted(done + t for t in cuts(batch, marks, "detect", before=before))
-        before = batch[-1], marks[-1]
-        done += len(batch)
-        tell("looking for scene cuts", done / len(clip))
-
-
-def _tensor(frame: vs.VideoFrame) -> torch.Tensor:
-    """A frame in RGBS as (1, 3, H, W), [0, 1]."""
-    return torch.stack([torch.from_numpy(plane.copy()) for plane in planes(frame)])[None].clamp_(
-        0, 1
-    )
 
 
 def _range(request: Request, times: Sequence[int], base: Fraction) -> tuple[int, int]:

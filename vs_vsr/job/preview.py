@@ -1,6 +1,7 @@
 """A few pictures of a job, before and after, without making the job."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +11,45 @@ import vapoursynth as vs
 
 from vs_vsr.job.clips import before, pictures
 from vs_vsr.job.plan import JobPlan
+from vs_vsr.job.planning import plan_preview
+from vs_vsr.job.request import Request
 
 __all__ = ["preview"]
 
 
-def preview(folder: Path, numbers: Sequence[int], out: Path, device: str) -> list[Path]:
-    """Write pictures of a job as PNG files: left the source, right what the job makes of it.
+def preview(
+    request: Request, times: Sequence[Fraction], device: str, tell: Callable[[str, float], None]
+) -> tuple[list[Path], list[str]]:
+    """Write pictures as PNG files: left the source, right what a job makes of it.
 
     The right half is what the joined file will have before it is encoded, bit for bit, because a
     picture depends on the clip and the recipe alone.
 
     Args:
-        folder: The job's.
-        numbers: Of the pictures.
-        out: Beside it the files are written, named after it and the picture's time.
+        request: The job.
+        times: Of the pictures, as for `plan_preview`.
         device: Where the network runs, as the filters' `device`.
+        tell: Told how far this is.
 
     Returns:
-        The files, one for each picture.
+        The files, named after the output and their times, and what the user should know.
+
+    Raises:
+        VsrError: The source cannot be upscaled as it is asked.
     """
-    plan = JobPlan.load(folder)
-    after = pictures(plan, folder, device)
-    source = before(plan, folder)
-    written = []
+    plan, numbers, notes = plan_preview(request, times, device, tell)
+    # The index of the source is there.
+    folder, out = Path(request.folder) / plan.name, Path(request.out)
+    after, source = pictures(plan, folder, device), before(plan, folder)
+    written: list[Path] = []
     for number in numbers:
-        seconds = float((plan.times[number] - plan.times[plan.first]) * plan.unit)
+        tell("making the preview", len(written) / len(numbers))
+        at = float((plan.times[number] - plan.times[plan.first]) * plan.unit)
         both = [_rgb(clip, plan, number) for clip in (source, after)]
-        path = out.with_name(f"{out.stem}.preview.{seconds:.3f}s.png")
+        path = out.with_name(f"{out.stem}.preview.{at:.3f}s.png")
         _write(path, np.concatenate(both, axis=1))
         written.append(path)
-    return written
+    return written, notes
 
 
 def _rgb(clip: vs.VideoNode, plan: JobPlan, number: int) -> "np.ndarray[Any, Any]":
