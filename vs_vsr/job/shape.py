@@ -16,8 +16,8 @@ from vs_vsr.plugin.worker import Resolved
 __all__ = ["HLG", "PQ", "colour_of", "doubled", "last_duration", "picture_format", "size_of"]
 
 PQ, HLG, _UNKNOWN = 16, 18, 2
-_RGB = 0  # the matrix of pictures that are no YUV
 """Codes of transfer functions, of ITU-T H.273."""
+_RGB = 0  # the matrix of pictures that are no YUV
 
 
 def picture_format(source: vs.VideoFormat, request: Request, transfer: int) -> str:
