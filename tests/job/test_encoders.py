@@ -59,7 +59,11 @@ def test_what_each_encoder_is_told() -> None:
         ("x256", {}, "encoder must be one of .*, got x256. Did you mean x265?"),
         ("x264", {"crf": 99}, r"crf must be 0 \(best\) to 51 for x264, got 99. 17 is"),
         ("av1", {"crf": 0}, r"crf must be 1 \(best\) to 63 for av1, got 0. 24 is"),
-        ("x265", {"preset": "fst"}, "preset must be one of ultrafast, .*, got fst. medium is"),
+        (
+            "x265",
+            {"preset": "fst"},
+            "encoder-preset must be one of ultrafast, .*, got fst. medium is",
+        ),
         ("ffv1", {"crf": 3}, "crf must be left out for ffv1, got 3"),
         ("x265", {"options": {"bitrate": "5000"}}, "constant, got bitrate.*Use --crf"),
         ("x265", {"options": {"open-gop": "1"}}, "leave open-gop alone"),

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from vs_vsr.errors import ArgumentError
 from vs_vsr.job.request import DEINTERLACERS, Request
-from vs_vsr.weights.footage import footage
-from vs_vsr.weights.rows import ROWS
+from vs_vsr.weights.footage import CARDS, footage
 
 __all__ = ["add_options", "requests", "seconds"]
 
-_FILTERS = tuple(dict.fromkeys(row.filter for row in ROWS))
+_FILTERS = tuple(known.filter for known in CARDS)
 _NUMBERS = ("chunk", "lookahead", "segment", "preroll", "tile", "overlap", "keyframe")
 
 

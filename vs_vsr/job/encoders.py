@@ -306,7 +306,7 @@ def _check_options(name: str, options: Mapping[str, str]) -> None:
         if key.lstrip("-") in _OURS:
             raise JobError(
                 f"options of {name} must leave {key} alone, which parts depend on. "
-                "Use --crf, --preset or --threads for what they set."
+                "Use --crf, --encoder-preset or --threads for what they set."
             )
 
 
@@ -324,7 +324,7 @@ def _check_format(name: str, kind: _Kind, picture_format: str) -> None:
 
 def _quality(name: str, kind: _Kind, crf: float | None, preset: str | None) -> dict[str, str]:
     """The options that say how good and how fast."""
-    for given, key, takes in ((crf, "crf", kind.crf), (preset, "preset", kind.preset)):
+    for given, key, takes in ((crf, "crf", kind.crf), (preset, "encoder-preset", kind.preset)):
         if given is not None and takes is None:
             raise JobError(f"{key} must be left out for {name}, got {given}. It loses nothing.")
     if kind.crf is None or kind.preset is None:
@@ -338,7 +338,7 @@ def _quality(name: str, kind: _Kind, crf: float | None, preset: str | None) -> d
     preset = kind.preset if preset is None else preset
     if preset not in kind.presets:
         raise JobError(
-            f"preset must be one of {', '.join(kind.presets)} for {name}, got {preset}. "
+            f"encoder-preset must be one of {', '.join(kind.presets)} for {name}, got {preset}. "
             f"{kind.preset} is the default."
         )
     quality = {"preset": preset, "crf": f"{crf:g}"}

@@ -32,6 +32,7 @@ from vs_vsr.job.shape import (
     size_of,
 )
 from vs_vsr.job.source import SourceInfo, packets_hash, probe
+from vs_vsr.plugin.arguments import MATRICES
 from vs_vsr.plugin.contract import ClipInfo
 from vs_vsr.plugin.plans import FILTERS
 from vs_vsr.plugin.worker import Resolved, resolve
@@ -160,7 +161,7 @@ def _settled(request: Request, reading: _Reading, device: str) -> _Draft:
     values = {**request.arguments, "device": device}
     resolved = resolve(request.filter, values, _clip_info(clip, info.rate))
     width, height, sample_aspect = size_of(request, info, clip, resolved)
-    colour = colour_of(info.colour, clip, resolved, request.arguments)
+    colour = colour_of(info.colour, clip, format_name, resolved, request.arguments)
 
     base, rate = opened.time_base, resolved.frames_per_input
     last_shown = last_duration(opened.times, base, info.rate)
@@ -292,7 +293,9 @@ def _arguments(
     given = {k: v for k, v in request.arguments.items() if k != "weights"}
     found = {name: value for name, value in resolved.arguments.items() if name in names}
     scenes = "off" if request.arguments.get("scenes") == "off" else "props"
-    return {**given, **found, "scenes": scenes, "matrix": str(colour.matrix)}
+    # Of RGB the filter needs none, but it takes no other name for that.
+    matrix = colour.matrix or MATRICES["709"]
+    return {**given, **found, "scenes": scenes, "matrix": str(matrix)}
 
 
 def _weights(request: Request, resolved: Resolved) -> str:

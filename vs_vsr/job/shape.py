@@ -17,6 +17,7 @@ __all__ = ["HLG", "PQ", "colour_of", "doubled", "last_duration", "picture_format
 
 PQ, HLG, _UNKNOWN = 16, 18, 2
 """Codes of transfer functions, of ITU-T H.273."""
+_RGB = 0  # the matrix of pictures that are no YUV
 
 
 def picture_format(source: vs.VideoFormat, request: Request, transfer: int) -> str:
@@ -80,13 +81,19 @@ def _bad_size(size: str) -> JobError:
 
 
 def colour_of(
-    source: Colour, clip: vs.VideoNode, resolved: Resolved, arguments: Mapping[str, object]
+    source: Colour,
+    clip: vs.VideoNode,
+    format_name: str,
+    resolved: Resolved,
+    arguments: Mapping[str, object],
 ) -> Colour:
     """The source's, with the matrix that is used where it names none."""
+    if format_name.startswith("RGB"):
+        return replace(source, matrix=_RGB, full_range=True)
     if clip.format.color_family == vs.RGB:
         # Where the pictures are YUV, players take BT.709 for this size.
         return replace(source, matrix=MATRICES["709"], full_range=False)
-    if source.matrix not in (0, _UNKNOWN, 3):
+    if source.matrix not in (_RGB, _UNKNOWN, 3):
         return source
     matrix = int(resolved.arguments["matrix"])
     if "matrix" not in arguments and source.transfer in (PQ, HLG):
