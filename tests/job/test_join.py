@@ -80,7 +80,7 @@ def pictures_of_parts(plan: JobPlan, folder: Path) -> str:
 def joined(plan: JobPlan, tmp_path: Path) -> Path:
     films.make_parts(plan, tmp_path / "job")
     said: list[float] = []
-    out = join(plan, tmp_path / "job", said.append)
+    out = join(plan, tmp_path / "job", said.append, force=True)
     assert out == Path(plan.out) and said == sorted(said) and said[-1] == 1
     assert films.decoded(out) == pictures_of_parts(plan, tmp_path / "job")
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".partial")] == []
@@ -484,6 +484,16 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
         join(plan, tmp_path / "job", lambda done: None)
     assert Path(plan.out).read_text() == "older"
     joined(plan, tmp_path)
+
+
+def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    plan = a_job(tmp_path)
+    films.make_parts(plan, tmp_path / "job")
+    Path(plan.out).write_text("another's")
+    with pytest.raises(JobError, match="one that has come since the job began"):
+        join(plan, tmp_path / "job", lambda done: None)
+    assert Path(plan.out).read_text() == "another's"
+    assert not list(tmp_path.glob(".out*"))
 
 
 def test_what_comes_back_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

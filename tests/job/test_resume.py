@@ -21,13 +21,13 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_checkpoint(tmp_path_factory.mktemp("weights"), 8, 1)
+    return small_checkpoint(tmp_path_factory.mktemp("weights"), 16, 2)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("film")
-    return film(folder / "in.mkv", [40 * n for n in range(96)], sound=("eng",))
+    return film(folder / "in.mkv", [40 * n for n in range(160)], sound=("eng",))
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +74,19 @@ def test_killed_again_and_again(
 ) -> None:
     out = tmp_path / "out.mkv"
     moments, kills = random.Random(3), 0
-    while kills < 10 and not out.exists():
+    for _ in range(10):
         process = start(source, out, *arguments(weights))
-        time.sleep(moments.uniform(0.5, 6))
-        if process.poll() is None:
-            process.kill()
-            kills += 1
+        # Most while parts are made, the others before.
+        time.sleep(moments.uniform(0, 0.5))
+        while moments.random() > 0.02 and not parts_done(out) > kills and process.poll() is None:
+            time.sleep(0.05)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
         process.communicate()
         wait_for_end(process.pid)
-    upscale(source, out, *arguments(weights), *(["--force"] if out.exists() else []))
-    assert kills >= 3
+    assert kills == 10 and not out.exists()
+    said = upscale(source, out, *arguments(weights)).stderr
+    assert "Going on: " in said
     assert packets_of(out) == packets_of(undisturbed)
     assert [path.name for path in tmp_path.iterdir()] == ["out.mkv"]
 
@@ -116,7 +119,7 @@ def test_interrupted_once_and_twice(
     assert "Stopping when the parts in hand are done" in said
     assert "The same command goes on" in said
     done = parts_done(out)
-    assert 1 < done < 12
+    assert 1 <= done < 10
     assert not list(tmp_path.glob("*.job/*/parts/.*"))
 
     process = start(source, out, *arguments(weights))
@@ -187,7 +190,9 @@ def test_the_folder_of_the_job_vanishes(
     said = process.communicate()[1]
     assert process.returncode == 1
     assert not out.exists()
-    assert "Traceback" not in said
+    # What failed, once, and what is there.
+    failed = [line for line in said.splitlines() if " failed: " in line]
+    assert len(failed) == 1 and "Traceback" not in said, said
     shutil.rmtree(jobs, ignore_errors=True)
     (tmp_path / "away").rename(jobs)
     assert len(list(jobs.glob("*/parts/[0-9]*.json"))) >= 3

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from vs_vsr import __version__
 from vs_vsr.cli import doctor, eval, info, models, parts, upscale, weights
+from vs_vsr.cli.answers import sentence_of
 from vs_vsr.errors import VsrError
 
 __all__ = ["main"]
@@ -30,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return int(args.run(args))
-    except VsrError as e:
-        sys.stderr.write(f"{e}\n")
+    except (VsrError, OSError) as e:
+        sys.stderr.write(f"{sentence_of(e)}\n")
         return 1
     except KeyboardInterrupt:
         return 130  # as shells have it: 128 and the signal

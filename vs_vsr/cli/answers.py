@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-__all__ = ["Commands", "add_command", "tell"]
+__all__ = ["Commands", "add_command", "sentence_of", "tell"]
 
 # What a shell tells of a program that SIGPIPE ended.
 _READER_GONE = 128 + 13
@@ -41,3 +41,14 @@ def tell(*lines: str) -> None:
         # complain of it at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(_READER_GONE) from None
+
+
+def sentence_of(error: Exception) -> str:
+    """What to say of an error that is the user's to mend."""
+    if not isinstance(error, OSError):
+        return str(error)
+    what = error.filename or "A file"
+    return (
+        f"{what} cannot be read or written ({error.strerror}). Make room there or mend it, and run "
+        "the same command again."
+    )

@@ -73,6 +73,7 @@ class Display:
         self._total, self._before, self._ended = 0, 0, 0
         self._chunk, self._bytes_each, self._seconds_each = 1, 0.0, 0.0
         self._running: dict[int, PartProgress] = {}
+        self._done: set[int] = set()
         self._began = self._said = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._tick, daemon=True)
@@ -140,13 +141,17 @@ class Display:
     def progress(self, progress: PartProgress) -> None:
         """How far a part is."""
         with self._lock:
-            self._running[progress.part] = progress
+            # What a part told last may come after its end.
+            if progress.part not in self._done:
+                self._running[progress.part] = progress
 
     def ended(self, part: int, done: int) -> None:
         """A part has ended; `done` pictures of it, 0 if it failed."""
         with self._lock:
             self._running.pop(part, None)
             self._ended += done
+            if done:
+                self._done.add(part)
 
     def _state(self) -> Mapping[str, Any]:
         """What is known now; the lock is held."""

@@ -91,7 +91,9 @@ def requests(args: argparse.Namespace) -> list[Request]:
                 f"become {out}. Give them to the command one by one."
             )
         found[out] = path
-        _check_paths(path, out, force=args.force)
+        # These write nothing to it.
+        writes = getattr(args, "preview", None) is None and not getattr(args, "dry_run", False)
+        _check_paths(path, out, force=args.force or not writes)
         made.append(_request(args, path, out))
     return made
 
@@ -155,6 +157,11 @@ def _request(args: argparse.Namespace, path: str, out: str) -> Request:
     for name in (*_NUMBERS, "sigma", "precision", "scenes", "matrix"):
         if getattr(args, name) is not None:
             arguments[name] = getattr(args, name)
+    if args.deinterlace and args.progressive:
+        raise ArgumentError(
+            f"progressive must be left out where a source is deinterlaced, got it with "
+            f"--deinterlace {args.deinterlace}. Leave one of them out."
+        )
     return Request(
         source=os.path.abspath(path),
         out=out,

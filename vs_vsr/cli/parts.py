@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 
 from vs_vsr.cli.answers import Commands, add_command, tell
@@ -84,10 +85,9 @@ def _join(args: argparse.Namespace) -> int:
             f"all parts must be done, got {len(plan.parts) - len(missing)} of {len(plan.parts)} "
             f"(without {shown}). Make them with vs-vsr part {folder} K."
         )
-    if os.path.exists(plan.out) and not args.force:
-        raise JobError(f"{plan.out} exists. Add --force to overwrite it.")
-    with locked(folder), Display(Path(plan.out).name) as display:
-        join(plan, folder, lambda share: display.phase("joining the parts", share))
+    with Display(Path(plan.out).name) as display:
+        with locked(folder):
+            join(plan, folder, partial(display.phase, "joining the parts"), force=args.force)
         remove(plan, folder)
         display.say(f"{plan.out} is done: {size(os.path.getsize(plan.out))}.")
     return 0

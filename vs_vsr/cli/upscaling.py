@@ -7,10 +7,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from vs_vsr.cli.answers import sentence_of
 from vs_vsr.cli.display import Display, duration, size
 from vs_vsr.cli.options import requests, seconds
 from vs_vsr.errors import VsrError
@@ -29,47 +30,47 @@ _INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-@dataclass
-class _Stop:
-    """What Ctrl-C does now."""
-
-    asked: threading.Event = field(default_factory=threading.Event)
-    """Whether to stop when the parts in hand are done."""
-    in_parts: bool = False
-    """Whether there are parts to wait for. Otherwise all is left at once: nothing is lost."""
-
-
 def run(args: argparse.Namespace) -> int:
     """Upscale all that is asked for; return the exit status."""
     status = 0
     asked = requests(args)
     shown = _Shown()
     # One set of workers for all files, as starting them takes seconds.
-    with Workers(args.device, shown.events()) as workers:
+    with Workers(args.device, shown.events()) as workers, _stoppable(shown):
         for request in asked:
             try:
                 status = max(status, _one(request, args, workers, shown))
-            except VsrError as e:
+            except (VsrError, OSError) as e:
                 # One bad file does not keep the others from being upscaled.
-                sys.stderr.write(f"{request.source}: {e}\n" if asked[1:] else f"{e}\n")
-                status = 1
-            if status == _INTERRUPTED:
-                break
+                sentence = sentence_of(e)
+                sys.stderr.write(
+                    f"{request.source}: {sentence}\n" if asked[1:] else f"{sentence}\n"
+                )
+                status = max(status, 1)
+            if shown.stop.is_set() and (status or request is not asked[-1]):
+                return _INTERRUPTED
     return status
 
 
 class _Shown:
     """The file that is being upscaled, for what the workers tell."""
 
-    display: Display | None = None
-    plan: JobPlan | None = None
+    def __init__(self) -> None:
+        self.display: Display | None = None
+        self.plan: JobPlan | None = None
+        self.stop = threading.Event()
+        """Whether to stop when the parts in hand are done."""
+        self.in_parts = False
+        """Whether there are parts to wait for. Otherwise Ctrl-C leaves all at once: what is lost
+        is no part."""
 
     def events(self) -> Events:
         """Who tells it on."""
         return Events(phase=self._phase, progress=self._progress, ended=self._ended, log=self._log)
 
     def _phase(self, what: str, share: float) -> None:
-        if self.display:
+        # A worker that took the place of another reads the index again.
+        if self.display and not self.in_parts:
             self.display.phase(what, share)
 
     def _progress(self, progress: Progress) -> None:
@@ -88,7 +89,7 @@ class _Shown:
 
 def _one(request: Request, args: argparse.Namespace, workers: Workers, shown: _Shown) -> int:
     name = Path(request.source).name
-    with Display(name, as_json=args.json) as display, _stoppable(display) as stop:
+    with Display(name, as_json=args.json) as display:
         shown.display = display
         if args.preview is not None:
             return _preview(request, args.preview, workers, display)
@@ -104,18 +105,25 @@ def _one(request: Request, args: argparse.Namespace, workers: Workers, shown: _S
             if args.dry_run:
                 return 0
             pending = _begin(plan, folder, forecast, len(workers.devices), display)
-            stop.in_parts = True
-            if args.cluster:
-                # The cluster may be this machine too.
-                workers.close()
-                failed = _on_cluster(folder, pending, args, shown.events(), stop)
-            else:
-                if args.exact:
-                    workers.settle(folder)
-                failed = workers.run(folder, pending, stop.asked)
+            shown.in_parts = True
+            try:
+                if args.cluster:
+                    # The cluster may be this machine too.
+                    workers.close()
+                    failed = _on_cluster(folder, pending, args, shown)
+                else:
+                    if args.exact:
+                        workers.settle(folder)
+                    failed = workers.run(folder, pending, shown.stop)
+            finally:
+                shown.in_parts = False
             if args.exact:
                 check_parts(plan, folder)
-            return _ending(plan, folder, failed, display)
+            status = _ending(plan, folder, failed, display, force=args.force)
+        if status == 0:
+            # Not within the lock, whose file is in the folder.
+            remove(plan, folder)
+        return status
 
 
 def _begin(
@@ -137,7 +145,7 @@ def _begin(
 
 
 def _on_cluster(
-    folder: Path, pending: Sequence[int], args: argparse.Namespace, events: Events, stop: _Stop
+    folder: Path, pending: Sequence[int], args: argparse.Namespace, shown: _Shown
 ) -> dict[int, str]:
     from vs_vsr.job import cluster
 
@@ -147,20 +155,24 @@ def _on_cluster(
         address=args.cluster,
         device=args.device,
         exact=args.exact,
-        events=events,
-        stop=stop.asked,
+        events=shown.events(),
+        stop=shown.stop,
     )
 
 
-def _ending(plan: JobPlan, folder: Path, failed: dict[int, str], display: Display) -> int:
+def _ending(
+    plan: JobPlan, folder: Path, failed: dict[int, str], display: Display, *, force: bool
+) -> int:
     """Join the parts if all are done, and say what has become of the job."""
     from vs_vsr.job.join import join
 
     count = len(plan.parts)
     missing = [k for k in range(count) if not is_done(plan, folder, k)]
-    for part, sentence in sorted(failed.items()):
-        first, last = plan.parts[part]
-        display.say(f"Part {part} (pictures {first} to {last - 1}) failed: {sentence}")
+    # One cause may fail them all.
+    for sentence in dict.fromkeys(failed.values()):
+        parts = sorted(k for k, why in failed.items() if why == sentence)
+        named = f"Part {parts[0]}" if len(parts) == 1 else f"Parts {', '.join(map(str, parts[:8]))}"
+        display.say(f"{named}{', …' if parts[8:] else ''} failed: {sentence}")
     if missing:
         how = "failed" if failed else "stopped"
         display.say(
@@ -169,8 +181,7 @@ def _ending(plan: JobPlan, folder: Path, failed: dict[int, str], display: Displa
         )
         display.event(how, parts=count, done=count - len(missing), folder=str(folder))
         return 1 if failed else _INTERRUPTED
-    join(plan, folder, lambda share: display.phase("joining the parts", share))
-    remove(plan, folder)
+    join(plan, folder, partial(display.phase, "joining the parts"), force=force)
     display.say(f"{plan.out} is done: {size(os.path.getsize(plan.out))}.")
     display.event("done", out=plan.out, bytes=os.path.getsize(plan.out))
     return 0
@@ -232,24 +243,25 @@ def _preview(request: Request, times: Sequence[str], workers: Workers, display: 
 
 
 @contextmanager
-def _stoppable(display: Display) -> Iterator[_Stop]:
+def _stoppable(shown: _Shown) -> Iterator[None]:
     """Within this the first Ctrl-C lets the parts in hand be finished; the second does not."""
-    stop = _Stop()
 
     def interrupted(number: int, frame: FrameType | None) -> None:
-        if stop.asked.is_set() or not stop.in_parts:
+        display = shown.display
+        if display is None or shown.stop.is_set() or not shown.in_parts:
             # The workers see that this process is gone. What they were writing is removed by the
             # next run.
-            display.give_up()
+            if display is not None:
+                display.give_up()
             os._exit(_INTERRUPTED)
-        stop.asked.set()
+        shown.stop.set()
         # From a thread of its own: this one may be within the display.
         text = "Stopping when the parts in hand are done. Press Ctrl-C again to stop at once."
         threading.Thread(target=display.say, args=(text,)).start()
 
     before = [signal.signal(kind, interrupted) for kind in _SIGNALS]
     try:
-        yield stop
+        yield
     finally:
         for kind, handler in zip(_SIGNALS, before, strict=True):
             signal.signal(kind, handler)

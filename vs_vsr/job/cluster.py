@@ -175,7 +175,9 @@ class _Run:
             context.get_node_id(), soft=False
         )
         # Where this process is, as without it the board is of no use anyway.
-        self._board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+        self._board = ray.remote(
+            num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1
+        )(Board).remote()
         gpu = self._resource == "GPU"
         self._task = ray.remote(
             num_gpus=self._amount if gpu else 0,

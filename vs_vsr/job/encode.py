@@ -3,6 +3,7 @@
 Which pictures a part has, and what is done before and after, is not decided here.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,11 @@ _DENOMINATOR_MAX = 1001
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 # The most pictures that H.264 and H.265 code before one that is shown earlier.
 _REORDERED_MAX = 16
+# What says that a folder is full, gone or not to be written to, and not that a muxer refuses.
+_OF_STORAGE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EMFILE),
+}
 # FFmpeg's planes of RGB are green, blue, red; VapourSynth's are red, green, blue.
 _GREEN_BLUE_RED = (1, 2, 0)
 
@@ -220,16 +226,23 @@ def writing(path: Path) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()
         if isinstance(e, av.FFmpegError | OSError):
-            raise StorageError(
-                f"{path.name} could not be written into {path.parent} ({e.strerror}). Make room or "
-                "mend the folder, and run the same command again: finished parts are kept."
+            if e.errno in _OF_STORAGE:
+                raise StorageError(
+                    f"{path.name} could not be written into {path.parent} ({e.strerror}). Make "
+                    "room or mend the folder, and run the same command again: finished parts are "
+                    "kept."
+                ) from e
+            raise JobError(
+                f"{path.name} could not be written ({e.strerror}). Choose another ending or "
+                "another --encoder for the output; finished parts are kept."
             ) from e
         raise
 
 
 def sync(path: Path) -> None:
     """Wait until a file is on the disk."""
-    file = os.open(path, os.O_RDONLY)
+    # Windows syncs what is open for writing, and no folders; others open folders for reading only.
+    file = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(file)
     finally:

@@ -142,8 +142,8 @@ def check_room(plan: JobPlan, folder: Path, needed: float) -> None:
         if free < count:
             raise StorageError(
                 f"{place} must have about {count / 1e9:.1f} GB free for the parts and the joined "
-                f"file, got {free / 1e9:.1f} GB. Make room, use --job for a folder elsewhere, or a "
-                "higher --crf."
+                f"file, got {free / 1e9:.1f} GB. Make room, or use --job for a folder "
+                "elsewhere."
             )
 
 

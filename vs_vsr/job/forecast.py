@@ -5,6 +5,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vs_vsr.job.exact import kind_here
 from vs_vsr.job.plan import JobPlan
 from vs_vsr.job.progress import WorkMeter, memory_in_use
 
@@ -21,6 +22,8 @@ _KEY_EVERY = 250
 class Forecast:
     """What one picture takes."""
 
+    device: str
+    """What it was made on: the name of the GPU or of the processor."""
     seconds: float
     """Time of one device."""
     bytes: float
@@ -42,8 +45,9 @@ def sample(folder: Path, device: str) -> Forecast:
     Raises:
         VsrError: As for a part.
     """
+    kind = kind_here(device).device
     known = _read(folder)
-    if known is not None:
+    if known is not None and known.device == kind:
         return known
     from vs_vsr.job.clips import pictures, planes
     from vs_vsr.job.encode import PartWriter
@@ -77,6 +81,7 @@ def sample(folder: Path, device: str) -> Forecast:
     finally:
         path.unlink(missing_ok=True)
     found = Forecast(
+        device=kind,
         seconds=seconds / (last - middle),
         bytes=key / _KEY_EVERY + others,
         work=meter.done / (last - middle),

@@ -90,13 +90,16 @@ def dropped(source: SourceInfo, out: Path) -> list[str]:
     return lines
 
 
-def join(plan: JobPlan, folder: Path, report: Callable[[float], None]) -> Path:
+def join(
+    plan: JobPlan, folder: Path, report: Callable[[float], None], *, force: bool = False
+) -> Path:
     """Write the joined file beside its name, read it back, and rename it. The parts stay.
 
     Args:
         plan: The job.
         folder: Its folder, with all parts.
         report: Called with how much is done, from 0 to 1.
+        force: Whether a file that has come to that name meanwhile is overwritten.
 
     Returns:
         The file.
@@ -106,7 +109,8 @@ def join(plan: JobPlan, folder: Path, report: Callable[[float], None]) -> Path:
             written, or it is not what was put in. There is no half-written file then.
     """
     out = Path(plan.out)
-    temporary = out.with_name(f".{out.name}.partial")
+    # Of this job alone: another one may write to the same name.
+    temporary = out.with_name(f".{out.name}.{plan.name}.partial")
     # Its parts of the work one after the other, as one fraction.
     done = [sum(_PASSES[:n]) for n in range(3)]
     order = _measure(plan, folder, lambda x: report(done[0] + _PASSES[0] * x))
@@ -114,6 +118,11 @@ def join(plan: JobPlan, folder: Path, report: Callable[[float], None]) -> Path:
         written = _write(plan, folder, order, temporary, lambda x: report(done[1] + _PASSES[1] * x))
         sync(temporary)
         _verify(plan, temporary, written, lambda x: report(done[2] + _PASSES[2] * x))
+        if out.exists() and not force:
+            raise JobError(
+                f"{out} must be a new file, got one that has come since the job began. Move it "
+                "away, or add --force, and run the same command again: the parts are kept."
+            )
         os.replace(temporary, out)
         # Some network folders cannot be synced; the file itself is.
         with suppress(OSError):

@@ -172,7 +172,9 @@ class _Worker:
         with suppress(EOFError, OSError):
             while True:
                 kind, *message = connection.recv()
-                getattr(self._events, kind)(*message)
+                # Whatever the display does, the pipe must not fill up: the worker would wait.
+                with suppress(Exception, SystemExit):
+                    getattr(self._events, kind)(*message)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -253,12 +255,13 @@ class Workers:
         return written
 
     def settle(self, folder: Path) -> None:
-        """As `exact.settle`, for the first device."""
-        self._call(_settle, folder, self.devices[0])
+        """As `exact.settle`, for every device."""
+        for device in self.devices:
+            self._call(_settle, folder, device)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        future = self._workers[0].submit(function, *arguments)
         try:
+            future = self._workers[0].submit(function, *arguments)
             while not wait([future], _LOOK_S).done:
                 pass  # so that signals are seen at once
             return future.result()
@@ -289,7 +292,12 @@ class Workers:
             while free and pending and not stop.is_set():
                 worker, number = free.pop(0), pending.pop(0)
                 tries[number] += 1
-                running[worker.submit(_part, folder, number, worker.device)] = worker, number
+                try:
+                    future = worker.submit(_part, folder, number, worker.device)
+                except BrokenProcessPool:  # it died while it had nothing to do
+                    worker.close()
+                    future = worker.submit(_part, folder, number, worker.device)
+                running[future] = worker, number
             for future in wait(running, _LOOK_S, FIRST_COMPLETED).done:
                 worker, number = running.pop(future)
                 free.append(worker)

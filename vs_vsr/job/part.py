@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from vs_vsr.errors import JobError, StorageError
+from vs_vsr.errors import DeviceError, JobError, StorageError
 from vs_vsr.job.exact import kind_here
 from vs_vsr.job.folder import is_done, own_name
 from vs_vsr.job.forecast import work_per_picture
@@ -39,6 +39,11 @@ def part(folder: Path, number: int, report: Report, *, device: str = "auto") -> 
             cannot be written.
         VsrError: The filter cannot be made, or fails.
     """
+    if not folder.is_dir():
+        raise StorageError(
+            f"The folder of the job, {folder}, is gone. Make it reachable again, and run the same "
+            "command: it goes on."
+        )
     plan = JobPlan.load(folder)
     if not 0 <= number < len(plan.parts):
         raise JobError(
@@ -79,17 +84,24 @@ def _write(
     plan: JobPlan, folder: Path, number: int, path: Path, report: Report, device: str
 ) -> str:
     """Write the pictures of a part to `path`; return the hash of what they decode to."""
+    import vapoursynth as vs
+
     from vs_vsr.job.clips import planes
     from vs_vsr.job.encode import PartWriter, check_part
 
     first, last = plan.parts[number]
-    clip = _pictures(folder, plan.name, device)[first:last]
-    with _reporting(plan, folder, number, report) as done:
-        with PartWriter(path, plan, first) as writer:
-            for frame in clip.frames(close=True):
-                writer.write(planes(frame))
-                done()
-        return check_part(path, plan, number)
+    try:
+        clip = _pictures(folder, plan.name, device)[first:last]
+        with _reporting(plan, folder, number, report) as done:
+            with PartWriter(path, plan, first) as writer:
+                for frame in clip.frames(close=True):
+                    writer.write(planes(frame))
+                    done()
+            return check_part(path, plan, number)
+    except vs.Error as e:
+        # The plugin's own sentence. What memory was short for may pass on another machine.
+        kind = DeviceError if "no memory left" in str(e) else JobError
+        raise kind(str(e)) from None
 
 
 @lru_cache(1)

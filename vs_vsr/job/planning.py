@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-import shutil
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -36,6 +36,7 @@ from vs_vsr.plugin.arguments import MATRICES
 from vs_vsr.plugin.contract import ClipInfo
 from vs_vsr.plugin.plans import FILTERS
 from vs_vsr.plugin.worker import Resolved, resolve
+from vs_vsr.weights.store import obtain
 
 __all__ = ["make_plan", "plan_preview"]
 
@@ -143,14 +144,53 @@ def _reach(plan: JobPlan, frame: int, frames: int) -> tuple[int, int]:
 
 def _draft(request: Request, device: str, tell: _Tell) -> _Draft:
     """Settle all but the cuts."""
+    tell("reading the file", 0)
+    info = probe(Path(request.source))
+    _check_early(request, info)
+    packets = packets_hash(info.path, info.track)
+    folder = Path(request.folder)
     try:
-        return _settled(request, _read(request, tell), device)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise StorageError(
+            f"The folder of the job, {folder}, cannot be made ({e.strerror}). Name another with "
+            "--job."
+        ) from None
+    try:
+        return _settled(request, _read(request, info, packets, tell), device)
     except BaseException:
         # A source that is refused leaves nothing behind.
-        folder = Path(request.folder)
-        if folder == Path(f"{request.out}.job") and not any(folder.glob("*/plan.json")):
-            shutil.rmtree(folder, ignore_errors=True)
+        if not any(folder.glob("*/plan.json")):
+            for path in folder.glob(f"{packets[:16]}.*"):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()  # only if it is empty
         raise
+
+
+def _check_early(request: Request, info: SourceInfo) -> None:
+    """Refuse what needs no picture to be decoded: a film takes minutes to index.
+
+    Raises:
+        VsrError: An option breaks its rule.
+    """
+    check(Fields("progressive", top_first=True, note=""), request.deinterlace)
+    if "weights" in request.arguments:
+        obtain(str(request.arguments["weights"]), request.filter)
+    # Of a size that every encoder takes: the pictures' own is not known yet.
+    made = encoder(
+        request.encoder,
+        crf=request.crf,
+        preset=request.encoder_preset or None,
+        threads=request.threads or 1,
+        options=request.encoder_options,
+        picture_format="YUV420P8",
+        colour=info.colour,
+        width=640,
+        height=360,
+        rate=info.rate,
+    )
+    check_container(Path(request.out), made, (1, 1))
 
 
 def _settled(request: Request, reading: _Reading, device: str) -> _Draft:
@@ -217,24 +257,13 @@ def _settled(request: Request, reading: _Reading, device: str) -> _Draft:
     return _Draft(plan, clip, reading.index, notes)
 
 
-def _read(request: Request, tell: _Tell) -> _Reading:
+def _read(request: Request, info: SourceInfo, packets: str, tell: _Tell) -> _Reading:
     """Read the source, and refuse one that is interlaced.
 
     Raises:
-        JobError: It cannot be read, or has to be deinterlaced.
+        JobError: It cannot be decoded, or has to be deinterlaced.
     """
-    tell("reading the file", 0)
-    info = probe(Path(request.source))
-    packets = packets_hash(info.path, info.track)
-    folder = Path(request.folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise StorageError(
-            f"The folder of the job, {folder}, cannot be made ({e.strerror}). Name another with "
-            "--job."
-        ) from None
-    index = folder / packets[:16]
+    index = Path(request.folder) / packets[:16]
     tell("indexing the pictures", 0)
     opened = open_source(str(info.path), info.track, index)
     tell("looking for interlaced pictures", 0)
