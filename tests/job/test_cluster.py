@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -16,6 +17,9 @@ from typing import Any
 
 import pytest
 import torch
+from commands import arguments, command, packets_of, upscale
+from conftest import environment, small_checkpoint
+from films import film
 from test_job_plan import PLAN
 
 from vs_vsr.devices import kind
@@ -272,6 +276,35 @@ def test_a_machine_that_is_lost_costs_nothing_but_time(
     loser.join()
     assert tries(notes, 3) == 2
     assert_as_by_one_process(plan, tmp_path / "job", tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_makes_the_same_file_though_a_machine_is_lost(
+    cluster: Any, nodes: Nodes, tmp_path: Path
+) -> None:
+    source = film(tmp_path / "in.mkv", [40 * n for n in range(96)], sound=("eng",))
+    words = arguments(small_checkpoint(tmp_path, 8, 1))
+    upscale(source, tmp_path / "one.mkv", *words)
+    out, made = tmp_path / "many.mkv", [nodes(num_cpus=1) for _ in range(3)]
+    process = subprocess.Popen(
+        command("upscale", source, out, *words, "--cluster", cluster.address),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(
+        lambda: (
+            len(list(tmp_path.glob("many.mkv.job/*/parts/[0-9]*.json"))) >= 2
+            or process.poll() is not None
+        )
+    )
+    cluster.remove_node(made[0], allow_graceful=False)
+    answer, said = process.communicate()
+    assert process.returncode == 0, said
+    assert answer == ""
+    assert packets_of(out) == packets_of(tmp_path / "one.mkv")
+    assert not list(tmp_path.glob("*.job"))
 
 
 @pytest.mark.slow
