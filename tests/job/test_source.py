@@ -77,12 +77,22 @@ def test_a_mirror_is_no_rotation() -> None:
     assert source._orientation(b"") == (0, False)
 
 
-def test_the_hash_is_of_sizes_and_times(tmp_path: Path) -> None:
+def test_the_hash_is_of_sizes_times_and_pictures(tmp_path: Path) -> None:
     path = films.film(tmp_path / "a.mkv", TIMES, sound=("eng",))
     same = films.film(tmp_path / "b.mkv", TIMES)
     later = films.film(tmp_path / "c.mkv", (*TIMES[:-1], 250))
     assert packets_hash(path, 0) == packets_hash(same, 0) != packets_hash(later, 0)
     assert packets_hash(path, 1) != packets_hash(path, 0)
+
+
+def test_raw_pictures_of_one_size_have_other_hashes(tmp_path: Path) -> None:
+    hashes = set()
+    for name, sample in (("a.y4m", 50), ("b.y4m", 51), ("again.y4m", 50)):
+        picture = b"FRAME\n" + bytes([sample]) * (64 * 48 * 3 // 2)
+        path = tmp_path / name
+        path.write_bytes(b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg\n" + picture * 3)
+        hashes.add(packets_hash(path, 0))
+    assert len(hashes) == 2
 
 
 def test_files_that_are_none_are_one_sentence(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ import pytest
 import streams
 import zoo
 from av.stream import Disposition
+from av.video.frame import PictureType
 
 UNREADABLE = ("headless.mp4", "text.mkv", "empty.mkv")
-READABLE = [name for name in zoo.ANIMALS if name not in UNREADABLE]
+# Times are what is looked at.
+NO_TIMES = ("raw.h264",)
+READABLE = [name for name in zoo.ANIMALS if name not in (*UNREADABLE, *NO_TIMES)]
 # Their streams can be copied as they are.
 KEPT = (
     *("plain.mkv", "uneven.mkv", "uneven.mp4", "dvd.mkv", "odd.mkv"),
@@ -120,6 +123,18 @@ def test_what_animals_have(tmp_path: Path) -> None:
     for name in ("late.mkv", "late.mp4"):
         sound = seen(name, tmp_path)[0].others[0]
         assert sound.times[0] == Fraction(-20, 1000)
+
+
+def test_times_that_animals_lack(tmp_path: Path) -> None:
+    with av.open(str(zoo.make("raw.h264", tmp_path))) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == 12 and {frame.pts for frame in frames} == {None}
+    assert PictureType.B in {frame.pict_type for frame in frames}
+    with av.open(str(zoo.make("b_frames.avi", tmp_path))) as container:
+        assert PictureType.B in {frame.pict_type for frame in container.decode(video=0)}
+    with av.open(str(zoo.make("jumps.ts", tmp_path))) as container:
+        times = [packet.dts for packet in container.demux(video=0) if packet.size]
+    assert len(times) == 24 and times[:12] == times[12:]
 
 
 def test_flags_of_interlaced_animals(tmp_path: Path) -> None:

@@ -414,6 +414,19 @@ def _camera(path: Path) -> None:
         out.audio(tone(0.48), codec="libmp3lame")
 
 
+def _b_frames(path: Path) -> None:
+    # AVI has no times of display: FFmpeg's decoder has none for the first and the last picture.
+    with Writer(path) as out:
+        out.video(moving(12, 64, 48), codec="mpeg4", options={"b:v": "400k", "bf": "2"})
+        out.audio(tone(0.48), codec="libmp3lame")
+
+
+def _jumps(path: Path) -> None:
+    # Two recordings, one after the other, each with its own times.
+    _broadcast(path)
+    path.write_bytes(path.read_bytes() * 2)
+
+
 def _sound_only(path: Path) -> None:
     with Writer(path) as out:
         out.audio(tone(0.5))
@@ -527,7 +540,15 @@ ANIMALS: dict[str, Callable[[Path], None]] = {
     "rgb.mkv": functools.partial(_pictures_only, codec="libx264rgb", format="rgb24", colour={}),
     "full_chroma.mkv": functools.partial(_pictures_only, format="yuv444p"),
     "old.avi": _camera,
+    "b_frames.avi": _b_frames,
+    "raw.h264": functools.partial(
+        _pictures_only,
+        options={"preset": "fast", "bf": "2"},
+        time_base=Fraction(1, 24),
+        rate=Fraction(24),
+    ),
     "broadcast.ts": _broadcast,
+    "jumps.ts": _jumps,
     "cover.mp4": _cover,
     "cover.mkv": _cover_attached,
 }

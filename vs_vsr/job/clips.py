@@ -15,6 +15,7 @@ from vapoursynth import core
 from vs_vsr.errors import JobError
 from vs_vsr.job.fields import deinterlaced
 from vs_vsr.job.plan import JobPlan
+from vs_vsr.job.times import mended
 
 __all__ = ["Opened", "before", "open_source", "pictures", "planes", "prepared"]
 
@@ -25,9 +26,11 @@ class Opened:
 
     clip: vs.VideoNode
     times: tuple[int, ...]
-    """When each frame is shown, in units of `time_base`."""
+    """When each frame is shown, in units of `time_base`, ascending."""
     time_base: Fraction
     """Seconds."""
+    note: str
+    """What the user should know of the times, or ""."""
 
 
 def open_source(path: str, track: int, index: Path) -> Opened:
@@ -39,7 +42,7 @@ def open_source(path: str, track: int, index: Path) -> Opened:
         index: Where the index is kept, without its suffix.
 
     Raises:
-        JobError: It cannot be read.
+        JobError: It cannot be read, or its times do not rise.
     """
     try:
         # Mode 4 keeps the index under exactly this name, so that every process finds it. Rotation
@@ -61,11 +64,13 @@ def open_source(path: str, track: int, index: Path) -> Opened:
             "plays, or give a copy of it that does."
         ) from None
     if not isinstance(answer, dict):  # one frame has no times
-        return Opened(answer, (0,), Fraction(1, 1000))
+        return Opened(answer, (0,), Fraction(1, 1000), "")
     base = Fraction(answer["timebasenum"], answer["timebaseden"])
     times = answer["timestamps"]
     times = (times,) if isinstance(times, int) else tuple(times)
-    return Opened(answer["clip"], times, base)
+    clip = answer["clip"]
+    # The clip's rate is that of the pictures' own headers, which raw streams have alone.
+    return Opened(clip, *mended(times, base, clip.fps))
 
 
 @contextmanager

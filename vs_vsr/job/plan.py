@@ -35,7 +35,7 @@ class Source:
     modified_ns: int
     """Modification time, in nanoseconds since 1970."""
     packets: str
-    """SHA-256 over the sizes and times of the video stream's packets."""
+    """SHA-256 over the video stream's packets: sizes, times and bytes."""
     track: int
     """Index of the video stream in the file."""
     width: int

@@ -250,7 +250,7 @@ def _settled(request: Request, reading: _Reading, device: str) -> _Draft:
     )
     notes = [
         *_about(info, opened.clip),
-        *filter(None, (fields.note, resolved.message)),
+        *filter(None, (opened.note, fields.note, resolved.message)),
         *dropped(info, Path(request.out)),
         *lost_in(made, colour),
     ]

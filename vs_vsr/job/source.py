@@ -217,7 +217,7 @@ def probe(path: Path) -> SourceInfo:
 
 
 def packets_hash(path: Path, track: int) -> str:
-    """SHA-256 over the sizes and times of a stream's packets: what an index of it depends on.
+    """SHA-256 over a stream's packets, their sizes, times and bytes: what its pictures depend on.
 
     Nothing is decoded, so it is as fast as the file can be read.
 
@@ -236,6 +236,7 @@ def packets_hash(path: Path, track: int) -> str:
         for packet in packets(container, container.streams[track]):
             line = f"{packet.size} {packet.pts} {packet.dts} {packet.duration}\n"
             digest.update(line.encode())
+            digest.update(packet)
     return digest.hexdigest()
 
 
