@@ -16,7 +16,7 @@ from vs_vsr.errors import DeviceError, JobError, StorageError
 from vs_vsr.job.exact import kind_here
 from vs_vsr.job.folder import is_done, own_name
 from vs_vsr.job.forecast import work_per_picture
-from vs_vsr.job.plan import JobPlan
+from vs_vsr.job.plan import JobPlan, Recipe
 from vs_vsr.job.progress import Progress, Report, WorkMeter, memory_in_use
 
 __all__ = ["part"]
@@ -53,8 +53,7 @@ def part(folder: Path, number: int, report: Report, *, device: str = "auto") -> 
     if is_done(plan, folder, number):
         return
     _check_source(plan)
-    recipe = plan.recipe
-    _check_weights(recipe.filter, recipe.weights, recipe.weights_sha256)
+    _check_weights(plan.recipe)
     # Another process may make the same part.
     target = plan.part_file(folder, number)
     temporary = own_name(target)
@@ -170,18 +169,24 @@ def _check_source(plan: JobPlan) -> None:
         )
 
 
-@cache
-def _check_weights(recipe_filter: str, weights: str, sha256: str) -> None:
+def _check_weights(recipe: Recipe) -> None:
     """Raise JobError if the weights of this name are not those of the plan."""
-    from vs_vsr.weights.store import obtain
+    from vs_vsr.weights.store import identity, obtain
 
-    with obtain(weights, recipe_filter).open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+    path = obtain(recipe.weights, recipe.filter)
+    found = _sha256(path, identity(path))
+    if found != recipe.weights_sha256:
         raise JobError(
-            f"{weights} must be the weights of the plan (sha256 {sha256[:12]}), got {found[:12]}. "
-            "Put the same file here, or run vs-vsr upscale again: it makes a new job."
+            f"{path} must be the weights of the plan (sha256 {recipe.weights_sha256[:12]}), got "
+            f"{found[:12]}. Put the same file there, or run vs-vsr upscale again: it makes a new "
+            "job."
         )
+
+
+@cache
+def _sha256(path: Path, identity: tuple[object, ...]) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_text(path: Path, text: str) -> None:
