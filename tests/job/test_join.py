@@ -372,6 +372,38 @@ def test_a_stream_of_a_broadcast(tmp_path: Path) -> None:
     assert len(now[1].data) == len(before[1].data)
 
 
+@pytest.mark.parametrize("after", [".mkv", ".mp4"])
+def test_teletext_is_dropped_by_name(tmp_path: Path, after: str) -> None:
+    """There is no decoder for it, so PyAV gives its stream no codec context."""
+    plain = films.film(tmp_path / "plain.mkv", TIMES, sound=("eng",))
+    source = with_teletext(plain, tmp_path / "in.ts")
+    lines = dropped(probe(source), tmp_path / f"out{after}")
+    assert lines == ["dropped: subtitle stream 2 (deu), whose codec is unknown"]
+    shown = [int(t * 90000) for t in sorted(streams(source)[0].times)]
+    plan = films.plan_of(source, tmp_path / f"out{after}", shown, PARTS)
+    out = joined(plan, tmp_path)
+    assert [s.kind for s in streams(out)] == ["video", "audio"]
+
+
+def with_teletext(source: Path, path: Path) -> Path:
+    """A TS of a film's streams and one of teletext, with a page without text."""
+    with av.open(str(source)) as old, av.open(str(path), "w", format="mpegts") as new:
+        copies = {s.index: new.add_stream_from_template(s) for s in old.streams}
+        teletext = new.add_mux_stream("dvb_teletext")
+        teletext.time_base = Fraction(1, 90000)
+        teletext.metadata["language"] = "deu"
+        page: Any = av.Packet(b"\x10" + (b"\x02\x2c" + bytes(44)) * 3)
+        page.pts = page.dts = 9000
+        page.time_base, page.stream = teletext.time_base, teletext
+        new.mux(page)
+        packet: Any
+        for packet in old.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                new.mux(packet)
+    return path
+
+
 def test_one_picture_in_all(tmp_path: Path) -> None:
     source = films.film(tmp_path / "in.mkv", [0], sound=("eng",))
     for codec in ("x264", "x265", "av1"):

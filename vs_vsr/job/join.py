@@ -43,6 +43,7 @@ _FORMATS = {
     ".mov": "mov",
 }
 _MP4S = ("mp4", "mov")
+_CODED = ("video", "audio", "subtitle")
 # Subtitles that are text can become the text of the container, without their styling.
 _TEXTS = ("ass", "ssa", "subrip", "srt", "mov_text", "webvtt", "text")
 _TEXT_OF = {"matroska": "subrip", "webm": "webvtt", "mp4": "mov_text", "mov": "mov_text"}
@@ -314,6 +315,9 @@ def _fate(
         # An MP4's chapters are such a stream too; they go another way.
         if chapters and stream.name == "bin_data":
             return "", []
+    elif stream.type in _CODED and not stream.codec_context:
+        # Teletext in a TS is one. PyAV cannot copy a stream that it has no decoder for.
+        return "", [f"dropped: {about}, whose codec is unknown"]
     elif (kind == "matroska" and _is_cover(stream)) or _fits(stream, "copy", kind):
         return "copy", []
     elif stream.type == "subtitle" and stream.codec_context.codec.canonical_name in _TEXTS:
