@@ -101,10 +101,11 @@ def _one(request: Request, args: argparse.Namespace, workers: Workers, shown: _S
                 display.say(note)
             display.phase("trying a few pictures", 0)
             forecast = workers.sample(folder)
-            _announce(plan, folder, request.why, forecast, workers.devices, display)
+            devices = len(workers.devices)
+            _announce(plan, folder, request.why, forecast, devices, display, args)
             if args.dry_run:
                 return 0
-            pending = _begin(plan, folder, forecast, len(workers.devices), display)
+            pending = _begin(plan, folder, forecast, 0 if args.cluster else devices, display)
             shown.in_parts = True
             try:
                 if args.cluster:
@@ -129,7 +130,10 @@ def _one(request: Request, args: argparse.Namespace, workers: Workers, shown: _S
 def _begin(
     plan: JobPlan, folder: Path, forecast: Forecast, devices: int, display: Display
 ) -> list[int]:
-    """The parts that are to be made, once there is room for them."""
+    """The parts that are to be made, once there is room for them.
+
+    `devices` is 0 where it is not known how many there are.
+    """
     pending = [k for k in range(len(plan.parts)) if not is_done(plan, folder, k)]
     to_make = _pictures(plan, pending)
     check_room(plan, folder, forecast.bytes * to_make)
@@ -138,7 +142,7 @@ def _begin(
         total=total,
         done=total - to_make,
         chunk=int(plan.recipe.arguments.get("chunk", 0)) * plan.recipe.frames_per_input or total,
-        seconds_each=forecast.seconds / devices,
+        seconds_each=forecast.seconds / devices if devices else 0,
         bytes_each=forecast.bytes,
     )
     return pending
@@ -196,27 +200,30 @@ def _announce(
     folder: Path,
     why: str,
     forecast: Forecast,
-    devices: Sequence[str],
+    devices: int,
     display: Display,
+    args: argparse.Namespace,
 ) -> None:
     """Say what will be done, before it is."""
     recipe, source = plan.recipe, plan.source
     pending = [k for k in range(len(plan.parts)) if not is_done(plan, folder, k)]
     count, total = _pictures(plan, pending), plan.last - plan.first
     arguments = ", ".join(f"{k} {v}" for k, v in recipe.arguments.items())
+    seconds = forecast.seconds * count / devices
+    alone = " on this machine alone" if args.cluster else ""
     lines = [
         f"From {source.path}: {source.width}x{source.height}, {source.frames} frames.",
         f"To {plan.out}: {recipe.width}x{recipe.height} {recipe.format}, {total} pictures, by "
         f"{plan.encoder.name}.",
-        f"{recipe.filter} with {recipe.weights} on {', '.join(devices)} ({arguments}).",
+        f"{recipe.filter} with {recipe.weights} on {forecast.device} ({arguments}).",
         *([f"That is {why}. See vs-vsr models for others."] if why else []),
     ]
     if len(pending) < len(plan.parts):
         done = len(plan.parts) - len(pending)
         lines.append(f"Going on: {done} of {len(plan.parts)} parts are done.")
     lines.append(
-        f"About {duration(forecast.seconds * count / len(devices))}, {size(forecast.bytes * total)}"
-        f" of pictures, {size(forecast.memory)} of memory or more, by a sample of a few pictures."
+        f"About {duration(seconds)}{alone}, {size(forecast.bytes * total)} of pictures, "
+        f"{size(forecast.memory)} of memory or more, by a sample of a few pictures."
     )
     for line in lines:
         display.say(line)
@@ -226,7 +233,7 @@ def _announce(
         pictures=total,
         width=recipe.width,
         height=recipe.height,
-        seconds=round(forecast.seconds * count / len(devices), 1),
+        seconds=round(seconds, 1),
         bytes=round(forecast.bytes * total),
     )
 
