@@ -167,6 +167,7 @@ def _measure(
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     from vs_vsr.evaluation.measure import scores
 
@@ -181,13 +182,18 @@ def _measure(
                 "What is beyond a multiple of 4 is cut off, at the right and at the bottom.\n"
             )
     columns = (
-        TextColumn("{task.description}", markup=False),
+        # What it is named gives way where the line is too short, so that the count never does.
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        ),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True), expand=True) as progress:
         frames = sum(len(clip.node) for clip, _ in clips)
         task = progress.add_task("", total=frames * len(settings))
         for clip, low in clips:
