@@ -1,15 +1,21 @@
 """Speed end to end through vspipe, against the peer's algorithm and the machine's own peak.
 
-    python -m vs_vsr.bench --filters BasicVSR AnimeSR --json result.json
+    python -m vs_vsr.bench --frames 60 210 --json result.json
+    python -m vs_vsr.bench --filters BasicVSR AnimeSR
 
 It runs, in turn and `--rounds` times: the convolution peak (64 to 64 channels, 3x3, at --size, in
 the default precision of the machine), the peer's algorithm on a few frames, and for each filter
 vspipe over a clip of --size with the filter's defaults: to the script's end without a frame, for
-one frame, and for all. On a shared machine only the ratios mean something. A line for each round
-and each filter goes to standard error, one JSON object to --json.
+one frame, and for all. With two numbers of frames, a clip of each length is run, and what the
+frames between them took is the speed of a film: the first chunk, with its start, and the last one,
+which has nothing after it, count for nothing.
+
+On a shared machine only the ratios mean something. A line for each round and each filter goes to
+standard error, then what each part of a BasicVSR frame takes, and one JSON object to --json.
 """
 
 import argparse
+import ast
 import json
 import os
 import subprocess
@@ -28,11 +34,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vs_vsr.bench import peer
 from vs_vsr.bench.machine import machine
+from vs_vsr.bench.parts import parts
 from vs_vsr.devices import default_dtype
 from vs_vsr.models.animesr import AnimeSR
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.layers import convolve
 from vs_vsr.models.stream import Network
+from vs_vsr.plugin.contract import RGBS, ClipInfo
+from vs_vsr.plugin.worker import resolve
+from vs_vsr.streaming.plan import Plan
 
 __all__ = ["main"]
 
@@ -46,7 +56,8 @@ _SCRIPT = """\
 import vapoursynth as vs
 from vapoursynth import core
 clip = core.bs.VideoSource({path!r}, cachemode=0)
-clip = clip[:{frames}] if len(clip) >= {frames} else clip.std.Loop()[:{frames}]
+count = int(frames)
+clip = clip[:count] if len(clip) >= count else clip.std.Loop()[:count]
 clip = clip.resize.Bicubic({width}, {height}, format=vs.RGBS, matrix_in=1)
 core.vsr.{name}(clip{arguments}).set_output()
 """
@@ -58,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--filters", nargs="+", choices=list(_NETWORKS), default=["BasicVSR"])
     parser.add_argument("--size", type=_size, default="320x180", help="width x height of the input")
     parser.add_argument("--clip", type=Path, help="a video; by default drifting noise")
-    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument(
+        "--frames", type=int, nargs="+", default=[60], help="one number, or two (see above)"
+    )
     parser.add_argument("--peer-frames", type=int, default=2, help="0 leaves the peer out")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument(
@@ -69,14 +82,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     width, height = args.size
     with tempfile.TemporaryDirectory() as folder:
-        clip = args.clip or _noise(Path(folder) / "noise.y4m", args.frames)
+        clip = args.clip or _noise(Path(folder) / "noise.y4m", max(args.frames))
         scripts = {}
         for name in args.filters:
             scripts[name] = Path(folder) / f"{name}.vpy"
             scripts[name].write_text(
                 _SCRIPT.format(
                     path=str(clip.resolve()),
-                    frames=args.frames,
                     width=width,
                     height=height,
                     name=name,
@@ -93,18 +105,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             if network is not None:
                 row["peer_fps"] = 1 / peer.seconds_per_frame(network, frames, args.peer_frames)
             for name, script in scripts.items():
-                row[name] = _vspipe(script, args.frames)
+                row[name] = _vspipe(script, sorted(args.frames))
             rounds.append(row)
             _say(f"round {i}: {row}")
-    peak = median(row["peak_gflops"] for row in rounds)
     result: dict[str, Any] = {"machine": machine(), "settings": settings, "rounds": rounds}
     for name in args.filters:
-        fps = median(row[name]["fps"] for row in rounds)
         work = _gflop(_NETWORKS[name], width, height)
-        result[name] = {"fps": fps, "gflop": work, "share_of_peak": fps * work / peak}
+        fps = median(row[name]["fps"] for row in rounds)
+        # Each round with its own peak, as the machine is faster at one time than at another.
+        share = median(row[name]["fps"] * work / row["peak_gflops"] for row in rounds)
+        memory = max(row[name]["memory_mib"] for row in rounds)
+        chosen = _chosen(name, args)
+        result[name] = {"fps": fps, "gflop": work, "share_of_peak": share}
+        result[name] |= {"memory_mib": memory, "arguments": chosen}
         _say(
-            f"{name}: {fps:.3f} frames a second, {100 * fps * work / peak:.0f} % of the "
-            "convolution peak"
+            f"{name}: {fps:.3f} frames a second, {100 * share:.0f} % of the convolution peak, "
+            f"{memory:.0f} MiB, {chosen}"
         )
         if name != args.filters[0]:
             first = [row[name]["fps"] / row[args.filters[0]]["fps"] for row in rounds]
@@ -114,8 +130,45 @@ def main(argv: Sequence[str] | None = None) -> None:
         times = [row["BasicVSR"]["fps"] / row["peer_fps"] for row in rounds]
         result["times_peer"] = median(times)
         _say(f"BasicVSR: {result['times_peer']:.1f} times the peer's frames a second")
+    if "BasicVSR" in args.filters:
+        result["parts"] = _parts(result["BasicVSR"], args)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1))
+
+
+def _chosen(name: str, args: argparse.Namespace) -> dict[str, int | str]:
+    """The arguments of a filter, with those that it chooses here."""
+    call = ast.parse(f"f({args.arguments})", mode="eval").body
+    assert isinstance(call, ast.Call)
+    given = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    width, height = args.size
+    return resolve(name, given, ClipInfo(width, height, max(args.frames), RGBS, 25, 1)).arguments
+
+
+def _parts(result: dict[str, Any], args: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """Tell what each part of a frame takes, in ms, and how often a frame of a film needs it."""
+    chosen = result["arguments"]
+    chunk = chosen["chunk"] or max(args.frames)
+    plan = Plan(
+        frames=max(args.frames),
+        chunk=chunk,
+        lookahead=chosen["lookahead"],
+        segment=max(chunk, chosen["segment"]),
+        preroll=chosen["preroll"],
+    )
+    network = _NETWORKS["BasicVSR"]().eval().requires_grad_(False)
+    assert isinstance(network, BasicVSR)
+    network = network.to(memory_format=torch.channels_last)
+    for parameter in network.parameters():
+        parameter.data = parameter.data.to(default_dtype(torch.device("cpu")))
+    found = parts(network, plan, *args.size)
+    whole = 1e3 / result["fps"]
+    for name, (ms, times) in found.items():
+        share = 100 * ms * times / whole
+        _say(f"{name:<22}{ms:8.1f} ms x {times:.2f} = {ms * times:7.1f} ms, {share:4.1f} %")
+    rest = whole - sum(ms * times for ms, times in found.values())
+    _say(f"{'everything else':<22}{rest:28.1f} ms, {100 * rest / whole:4.1f} % of {whole:.1f} ms")
+    return found
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -123,24 +176,37 @@ def _size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def _vspipe(script: Path, frames: int) -> dict[str, float]:
-    """Frames a second of the whole run; seconds of a run without a frame, and with one.
+def _vspipe(script: Path, frames: Sequence[int]) -> dict[str, float]:
+    """Frames a second; seconds of a run without a frame, and with one; the most memory in MiB.
 
     Python, torch and the network start in the same time for one frame or a film, so the start is
-    measured by itself and subtracted.
+    measured by itself and subtracted; with two lengths, the shorter run is.
     """
-    startup = _seconds(lambda: _run("vspipe", "--info", str(script)))
-    first = _seconds(lambda: _run("vspipe", "--end", "0", str(script), "--"))
-    whole = _seconds(lambda: _run("vspipe", str(script), "--"))
-    return {"fps": frames / (whole - startup), "startup_s": startup, "first_s": first}
+    words = ["-a", f"frames={frames[-1]}", str(script)]
+    startup, _ = _run("vspipe", "--info", *words)
+    first, _ = _run("vspipe", "--end", "0", *words, "--")
+    less, before = startup, 0
+    if len(frames) > 1:
+        before = frames[0]
+        less, _ = _run("vspipe", "-a", f"frames={before}", str(script), "--")
+    whole, memory = _run("vspipe", *words, "--")
+    fps = (frames[-1] - before) / (whole - less)
+    return {"fps": fps, "startup_s": startup, "first_s": first, "memory_mib": memory}
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> tuple[float, float]:
+    """The seconds that a program takes, and its most memory in MiB."""
     folder = Path(sys.executable).parent
     # vspipe finds its Python through the `vapoursynth` command on the path.
     path = os.pathsep.join((str(folder), os.environ.get("PATH", "")))
     program = [str(folder / command[0]), *command[1:]]
-    subprocess.run(program, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "PATH": path})
+    start = time.perf_counter()
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, env={**os.environ, "PATH": path})
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, program)
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -1,0 +1,103 @@
+"""Where the time of one BasicVSR frame goes: each part by itself, in ms."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from vs_vsr.models.basicvsr import BasicVSR
+from vs_vsr.models.layers import concat, convolve, upsampled
+from vs_vsr.models.recurrent import backward_flows, warped_or_zeros
+from vs_vsr.streaming.plan import Plan
+from vs_vsr.streaming.scenes import cuts
+from vs_vsr.transfer.host import upload, writing
+
+__all__ = ["parts"]
+
+# Frames of the shot that parts are measured on; flows are computed for all of them at once.
+_FRAMES = 6
+_RUNS = 5
+
+
+@torch.inference_mode()
+def parts(network: BasicVSR, plan: Plan, width: int, height: int) -> dict[str, tuple[float, float]]:
+    """Measure each part of a frame.
+
+    Args:
+        network: On a CPU.
+        plan: How it is run.
+        width: Of the input.
+        height: Of the input.
+
+    Returns:
+        For each part the ms that it takes once, the median of several, and how often it is done
+        for a frame of a long clip.
+    """
+    dtype = network.fusion.weight.dtype
+    source = torch.rand(_FRAMES, 3, height, width).numpy()
+    size = (4 * height, 4 * width)
+    # Pages that were never written take the system's time, which a film takes once.
+    picture = list(torch.zeros(3, *size).numpy())
+    frames = [upload(planes) for planes in source]
+    feature = torch.rand(1, network.channels, height, width).to(
+        dtype, memory_format=torch.channels_last
+    )
+    (flow, *_) = backward_flows(network.spynet, frames[:2])
+    base = upsampled(frames[0], network.scale)
+    joined = concat((frames[0].to(dtype, memory_format=torch.channels_last), feature))
+    out = [torch.zeros(1, *size) for _ in range(3)]
+
+    def clamp() -> None:
+        with writing([picture]):
+            pass
+
+    def fuse() -> Tensor:
+        both = concat((feature, feature))
+        return convolve(both, network.fusion.weight, network.fusion.bias, "leaky_relu")
+
+    backward = (plan.chunk + plan.lookahead) / plan.chunk
+    forward = (plan.segment + plan.preroll) / plan.segment
+    each, pairs = 1 / _FRAMES, 1 / (_FRAMES - 1)
+    measured: dict[str, tuple[Callable[[], object], float, float]] = {
+        # What runs, its share of a frame, and how often a frame of the film needs it.
+        "input to tensors": (lambda: [upload(planes) for planes in source], each, backward),
+        "scene cuts": (
+            lambda: cuts(frames, [(None, None)] * _FRAMES, "detect", before=None),
+            pairs,
+            backward,
+        ),
+        "flows": (lambda: backward_flows(network.spynet, frames), pairs, backward + forward),
+        "warp": (
+            lambda: warped_or_zeros(feature, flow, feature, network.channels),
+            1,
+            backward + forward,
+        ),
+        "frame beside feature": (
+            lambda: concat((frames[0].to(dtype, memory_format=torch.channels_last), feature)),
+            1,
+            backward + forward,
+        ),
+        "trunk": (lambda: network.backward_trunk(joined), 1, backward + forward),
+        "fusion": (fuse, 1, 1),
+        "bilinear base": (lambda: upsampled(frames[0], network.scale), 1, 1),
+        "upsampler": (lambda: network.upsampler(feature, base, out), 1, 1),
+        "clamp": (clamp, 1, 1),
+    }
+    times: dict[str, list[float]] = {name: [] for name in measured}
+    # In turn, so that a busy moment of the machine does not hit one part alone.
+    for _ in range(_RUNS + 1):
+        for name, (work, share, _) in measured.items():
+            with _timed(times[name], share):
+                work()
+    # The first time of each makes what is kept from then on.
+    return {name: (median(taken[1:]), measured[name][2]) for name, taken in times.items()}
+
+
+@contextmanager
+def _timed(times: list[float], share: float) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    times.append(1e3 * share * (time.perf_counter() - start))
