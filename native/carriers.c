@@ -187,12 +187,12 @@ static Late *find_late(Carriers *carriers, int64_t number) {
     return found;
 }
 
-static int is_full(Carriers *carriers) {
-    int full = 1;
+static int count_late(Carriers *carriers) {
+    int count = 0;
     mutex_lock(&carriers->lock);
-    for (int i = 0; i < MOST_LATE; i++) full &= carriers->late[i] != NULL;
+    for (int i = 0; i < MOST_LATE; i++) count += carriers->late[i] != NULL;
     mutex_unlock(&carriers->lock);
-    return full;
+    return count;
 }
 
 /* Has Python write picture i. Several may ask for the same one: Python writes it once. Returns as
@@ -227,8 +227,8 @@ static void give_up(Carriers *carriers, Late *late, VSCore *core) {
     if (take_off(carriers, late, 1)) drop_stale(carriers, core);
 }
 
-void make_room(Carriers *carriers, VSCore *core) {
-    while (is_full(carriers)) {
+void make_room(Carriers *carriers, int kept, VSCore *core) {
+    while (count_late(carriers) > kept) {
         Late *late = find_late(carriers, 0);
         if (!late) return;
         char error[VSR_MESSAGE_SIZE] = "";

@@ -69,8 +69,9 @@ int64_t generation(Carriers *carriers);
 /* Begins a new generation: drops earlier pictures, ours and those of the filters after us. */
 void make_stale(Carriers *carriers, VSCore *core);
 
-/* Makes room for the late pictures of one more chunk, by delivering the oldest ones. */
-void make_room(Carriers *carriers, VSCore *core);
+/* Makes room for the late pictures of one more chunk: those of the last `kept` chunks stay late, at most
+ * MOST_LATE - 1; older ones are delivered. */
+void make_room(Carriers *carriers, int kept, VSCore *core);
 /* Notes that Python will deliver the `count` frames later. Returns 0, or -1 without memory. */
 int add_late(Carriers *carriers, int64_t number, VSFrame **frames, int count);
 /* Sees to it that frame i of a carrier has its picture. Returns 0; 1 if the carrier is of no use, as its

@@ -5,9 +5,10 @@
  *
  * Frame k of VsrChunk is a 1x1 carrier whose property holds the output frames of chunk k, so the core's
  * own cache and scheduler make sure that each chunk is computed once. On a device that computes beside
- * the processor, a carrier is there as soon as the device has its work; its frames are empty until Vsr
- * has their pictures delivered, one by one, before it hands them out. All policy (arguments, plans,
- * networks) is in Python; abi.h tells what passes between the two.
+ * the processor, a carrier is there as soon as the device has its work, otherwise as soon as its first
+ * picture is made; its frames are empty until Vsr has their pictures delivered, one by one, before it
+ * hands them out. All policy (arguments, plans, networks) is in Python; abi.h tells what passes between
+ * the two.
  *
  * A clip on a GPU stays there: VsrTaking gives its frames to Python as they arrive, VsrChunk makes frames
  * on the GPU, and the core waits by itself until their pictures are there (gpu.h). */
@@ -94,6 +95,7 @@ typedef struct {
     Gpu *gpu; /* of a clip on a GPU: the frames of `in` are then 1x1 (taking.h) */
     int chunk, frames_per_input;
     Carriers *carriers;
+    int kept_late; /* chunks whose pictures may still be late when the next one is rendered */
     int last_rendered;
 } Chunk;
 
@@ -222,7 +224,7 @@ static const VSFrame *render(Chunk *d, const VsrStep *step, VSFrameContext *cont
         return NULL;
     }
     fetch_ahead(d, step, vsapi);
-    make_room(d->carriers, core);
+    make_room(d->carriers, d->kept_late, core);
     int64_t late;
     int failed = run(d, step, out, count, &late, context, core, vsapi, error);
     if (failed) {
@@ -532,6 +534,8 @@ static VSNode *chunk_node(VSNode *in, const VSVideoInfo *in_info, const VSVideoI
     d->frames_per_input = spec->frames_per_input;
     if (spec->prefetch) d->early = early_node(in, core, vsapi);
     d->carriers = share_carriers(carriers);
+    /* A CPU has ended the chunk before: all its pictures are there. */
+    d->kept_late = spec->arrivals || gpu ? MOST_LATE - 1 : 0;
     d->last_rendered = -2;
     VSVideoInfo carrier = {.width = 1, .height = 1,
                            .numFrames = (spec->num_frames - 1) / spec->chunk + 1};

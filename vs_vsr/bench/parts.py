@@ -13,7 +13,7 @@ from vs_vsr.models.layers import concat, convolve, upsampled
 from vs_vsr.models.recurrent import backward_flows, warped_or_zeros
 from vs_vsr.streaming.plan import Plan
 from vs_vsr.streaming.scenes import cuts
-from vs_vsr.transfer.host import upload, writing
+from vs_vsr.transfer.host import Pictures, upload
 
 __all__ = ["parts"]
 
@@ -51,8 +51,7 @@ def parts(network: BasicVSR, plan: Plan, width: int, height: int) -> dict[str, t
     out = [torch.zeros(1, *size) for _ in range(3)]
 
     def clamp() -> None:
-        with writing([picture]):
-            pass
+        Pictures([picture]).make(lambda places: places[0])
 
     def fuse() -> Tensor:
         both = concat((feature, feature))

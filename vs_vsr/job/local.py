@@ -37,7 +37,7 @@ _TRIES = 3
 _LOOK_S = 0.2
 # What the core and the filters log that is of no use here: that a chunk takes long, as the display
 # shows how far it is; and that BestSource gives back more than it has declared.
-_NOT_SHOWN = re.compile("Their pictures come all at once|no return value")
+_NOT_SHOWN = re.compile("no picture is made yet|no return value")
 _INDEXING = re.compile(r"index progress (\d+)%")
 
 # ---- in the worker ----

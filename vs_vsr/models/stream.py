@@ -118,7 +118,8 @@ class Stream(Protocol):
             span: Which frames these are.
             state: What the step before returned; None starts cold.
             out: Where the pictures of the output frames go, `frames_per_input` for each; None
-                makes no pictures.
+                makes no pictures. Each place is taken from it once, in order, when the pictures
+                before it are written: so a caller can hand these out already.
 
         Returns:
             The state after the output frames. Its bits are the same with pictures and without.

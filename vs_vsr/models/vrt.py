@@ -202,7 +202,8 @@ class VRT(Network):
             What the windows have made of frames after the output ones; None for interpolation.
         """
         if self.interpolates:
-            self._interpolate(frames, span, out or (), tile, overlap)
+            if out is not None:
+                self._interpolate(frames, span, out, tile, overlap)
             return None
 
         def restore(clip: Tensor) -> Tensor:
@@ -236,15 +237,15 @@ class VRT(Network):
         overlap: int,
     ) -> None:
         """Copy each output frame, and make the picture between it and the next frame."""
-        for i, copied, between in zip(span.output, out[::2], out[1::2], strict=bool(out)):
+        for number, i in enumerate(span.output):
             shot = span.shot(i)
-            _copy(frames[i], copied)
+            _copy(frames[i], out[2 * number])
             if i + 1 == shot.stop:
-                _copy(frames[i], between)
+                _copy(frames[i], out[2 * number + 1])
                 continue
             around = [min(max(k, shot.start), shot.stop - 1) for k in range(i - 1, i + 3)]
             clip = torch.stack([frames[k] for k in around], dim=1)
-            _copy(self.in_space(clip, tile=tile, overlap=overlap)[:, 0], between)
+            _copy(self.in_space(clip, tile=tile, overlap=overlap)[:, 0], out[2 * number + 1])
 
     def tiled(
         self,

@@ -4,8 +4,8 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 import torch
@@ -77,6 +77,9 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](AB
         self._current = runner
         # Whether pictures made so far are stale and the plugin does not know it yet.
         self._stale = False
+        # The last step: on a CPU it may still make pictures when the next one is planned.
+        self._step_thread: Future[None] = Future()
+        self._step_thread.set_result(None)
         with _thread_lock:
             if device not in _threads:
                 thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
@@ -94,6 +97,7 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](AB
                 runner = self._wide_runner = self._wide_runner or self._wider()
         if initial:
             return runner.expected(chunk)
+        wait([self._step_thread])
         self._current = runner
         return runner.next(chunk)
 
@@ -107,46 +111,64 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](AB
                 "where that happens are computed again in a wider type, which takes longer. Use "
                 'precision="bf16" or "fp32" for all.'
             )
-        future = self._thread.submit(self._run, job)
+        began: Future[Outcome] = Future()
+        self._step_thread = self._thread.submit(self._run, job, began)
         try:
-            if not wait([future], _SLOW_S).done:
+            if not wait([began], _SLOW_S).done:
                 first, last = job.step.first, job.step.last - 1
                 job.log(
                     f"{self._filter_name}: frames {first} to {last} have been computing on "
-                    f"{self._device} for {_SLOW_S:g} s. Their pictures come all at once."
+                    f"{self._device} for {_SLOW_S:g} s, and no picture is made yet."
                 )
         finally:
-            # Whatever happens here, the frames are in use until the step ends.
-            wait([future])
+            # Whatever happens here, the frames are in use until then.
+            wait([began])
         try:
-            with memory_errors(self._filter_name, self._device, "a chunk", self._hint):
-                outcome = future.result()
+            with self._memory_errors():
+                outcome = began.result()
         finally:
-            # An exception holds this stack frame, and `future` holds the exception: the memory of
+            # An exception holds this stack frame, and `began` holds the exception: the memory of
             # a step that failed would stay until the garbage is collected.
-            del future
+            del began
         if outcome.lost:
             return outcome
         stale, self._stale = self._stale, False
         return replace(outcome, stale=stale)
 
-    def _run(self, job: Job) -> Outcome:
-        """Do a step, or give it to the device; `run` adds whether pictures are stale."""
+    def _memory_errors(self) -> AbstractContextManager[None]:
+        return memory_errors(self._filter_name, self._device, "a chunk", self._hint)
+
+    def _run(self, job: Job, began: Future[Outcome]) -> None:
+        """Do a step, or give it to the device.
+
+        `began` gets what came of it as soon as the frames of the job are no longer used, except
+        late ones; `run` adds whether pictures are stale.
+        """
         try:
-            return self._step(job)
-        except RuntimeError as e:
-            # A CPU has nothing to give back, unless torch itself says so.
-            is_gpu = self._device.type != "cpu" or isinstance(e, torch.OutOfMemoryError)
-            if not is_gpu or not _is_of_memory(e):
-                raise
-        # Outside of the handler, whose exception holds the memory of what failed. torch keeps freed
-        # memory in pieces, and there may be enough once they are given back.
-        torch.cuda.empty_cache()
-        return self._step(job)
+            try:
+                outcome = self._step(job, began)
+            except RuntimeError as e:
+                # A CPU has nothing to give back, unless torch itself says so.
+                is_gpu = self._device.type != "cpu" or isinstance(e, torch.OutOfMemoryError)
+                if began.done() or not is_gpu or not _is_of_memory(e):
+                    raise
+                outcome = None
+            if outcome is None:
+                # Outside of the handler, whose exception holds the memory of what failed. torch
+                # keeps freed memory in pieces, and there may be enough once they are given back.
+                torch.cuda.empty_cache()
+                outcome = self._step(job, began)
+        except BaseException as e:
+            # Once it began, those who wait for its pictures are told by `deliver`.
+            if not began.done():
+                began.set_exception(e)
+        else:
+            if not began.done():
+                began.set_result(outcome)
 
     @abstractmethod
-    def _step(self, job: Job) -> Outcome:
-        """Do a step once."""
+    def _step(self, job: Job, began: Future[Outcome]) -> Outcome:
+        """Do a step once. It may set `began` before it ends."""
 
     def _check(self) -> bool:
         """Whether pictures of the step that is being done may overflow."""
@@ -164,7 +186,8 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](AB
 
     def deliver(self, late: int, index: int) -> bool:
         """Fill one output frame, as `Worker.deliver`."""
-        good = self._transfer.deliver(late, index)
+        with self._memory_errors():
+            good = self._transfer.deliver(late, index)
         if not good:
             self._overflowed.add(self._chunks_of_late[late])
         return good
@@ -179,6 +202,7 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](AB
         runners = [runner for runner in (self._runner, self._wide_runner) if runner is not None]
         try:
             if missing is not None:
+                wait([self._step_thread])
                 self._runner.failed(missing)
         finally:
             for runner in runners:
@@ -194,15 +218,21 @@ class FilterWorker(_StepWorker[HostTransfer | StagedTransfer]):
         """Let input frame `n` be on its way to the device, as `HostWorker.arrived`."""
         self._transfer.arrived(n, frame.planes)
 
-    def _step(self, job: Job) -> Outcome:
+    def _step(self, job: Job, began: Future[Outcome]) -> Outcome:
         marks = [(frame.scene_prev, frame.scene_next) for frame in job.inputs]
         frames = self._transfer.inputs(job.step.first, [frame.planes for frame in job.inputs])
         runner = self._current
         span = self._transfer.look(lambda: runner.span(job.step, frames, marks))
+
+        def first(late: int) -> None:
+            began.set_result(Outcome(late=late))
+
+        # With gaps, what is stale is known only when the step has ended.
         stale, late = self._transfer.render(
             [frame.planes for frame in job.outputs],
             lambda out: runner.run(job.step, frames, marks, out, span),
             check=self._check(),
+            first=None if runner.has_gaps else first,
         )
         self._noted(job, late, stale)
         if self._device.type == "cpu":
@@ -229,7 +259,7 @@ class GpuFilterWorker(_StepWorker[ResidentTransfer]):
         """Whether input frame `n` is there, as `GpuWorker.has`."""
         return self._transfer.has(n)
 
-    def _step(self, job: Job) -> Outcome:
+    def _step(self, job: Job, began: Future[Outcome]) -> Outcome:
         frames = self._transfer.inputs(job.step.first, len(job.inputs))
         if frames is None:
             return Outcome(lost=True)

@@ -32,6 +32,11 @@ class Gaps:
         """Call `forget` with chunks before which the state is stale, whenever `done` finds some."""
         self._listeners.append(forget)
 
+    @property
+    def any(self) -> bool:
+        """Whether something is missing. Otherwise no step makes anything stale."""
+        return bool(self._missing or self._without_preroll)
+
     def start(self, chunk: int) -> int:
         """The chunk at which the state that leads to `chunk` begins."""
         first = self._plan.segment_start(chunk)

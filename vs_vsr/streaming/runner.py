@@ -124,7 +124,8 @@ class Runner:
             frames: Its frames, each (1, 3, H, W), RGB, [0, 1], float32, on the network's device.
             marks: The scene cut marks of each frame.
             out: Where a rendering step writes: for each output frame its planes R, G, B, each
-                (1, s*H, s*W), or all in one tensor; empty for other steps.
+                (1, s*H, s*W), or all in one tensor; empty for other steps. Places are taken from
+                it as by `Stream.step`.
             span: What `span` gave for this step; by default it is asked now.
 
         Returns:
@@ -135,7 +136,10 @@ class Runner:
         carried = self._carried(step)
         states = []
         # Tiles are summed in float32 and rounded once.
-        sums = out if len(self._tiles) == 1 else [_zeros(planes) for planes in out]
+        height, width = (self._stream.scale * side for side in frames[0].shape[-2:])
+        sums = out
+        if len(self._tiles) > 1:
+            sums = [frames[0].new_zeros(3, 1, height, width) for _ in range(len(out))]
         for i, tile in enumerate(self._tiles):
             state = None if carried is None else carried.states[i]
             crops = [tile.crop(frame) for frame in frames]
@@ -152,6 +156,11 @@ class Runner:
         self._states.put(step.chunk + 1, Carried(frames[last], marks[last], tuple(states)))
         self._trim()
         return bool(self._gaps.done(step))
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether the source could not give some frames, so that pictures may become stale."""
+        return self._gaps.any
 
     def failed(self, step: Step) -> None:
         """Note that the source could not give the frames of `step`."""
@@ -188,7 +197,3 @@ class Runner:
         """Drop old states, except those that a request would go on from."""
         wanted = tuple(self._wanted)
         self._states.trim({self._states.newest(self._gaps.start(k), k) for k in wanted})
-
-
-def _zeros(planes: Planes) -> Planes:
-    return [torch.zeros_like(plane, dtype=torch.float32) for plane in planes]

@@ -173,6 +173,7 @@ class StagedTransfer:
         work: Callable[[Sequence[Tensor]], T],
         *,
         check: bool = False,
+        first: Callable[[int], object] | None = None,
     ) -> tuple[T, int]:
         """Give the compute stream a step.
 
@@ -181,6 +182,7 @@ class StagedTransfer:
                 are filled by `deliver`.
             work: The step. It gets the places for its pictures, for each frame (3, 1, H, W).
             check: Let `deliver` refuse pictures with a value that is infinite or NaN.
+            first: Not called, as this returns before any picture is made.
 
         Returns:
             What `work` returns; and the number of the late pictures, or 0 if there are none.
