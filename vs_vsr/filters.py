@@ -49,7 +49,7 @@ class CommonArguments(TypedDict, total=False):
         follows from the clip's size.
     prefetch: While a chunk is handed out, compute the next one; while one is computed, ask the
         source for the frames of the next. Only where frames are read in order. By default on for a
-        GPU, and off for a processor, where a program that ends waits for the chunk it began.
+        GPU, and off for a processor, where a chunk is made beside its own hand-over anyway.
     """
 
     weights: str | os.PathLike[str]

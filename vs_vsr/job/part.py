@@ -117,22 +117,22 @@ def _reporting(
 ) -> Iterator[Callable[[], None]]:
     """Report while this is open; what is given is to be called for each picture that is written."""
     first, last = plan.parts[number]
-    # Pictures that come out together, and what is computed for them: as for the chunk before, or
-    # for the sample.
     chunk = int(plan.recipe.arguments.get("chunk", 0)) * plan.recipe.frames_per_input
     chunk = min(chunk or last - first, last - first)
-    count, before, of_chunk = 0, 0.0, work_per_picture(folder) * chunk
+    # What a picture takes: as for those that are written, before them as in the sample.
+    count, of_picture = 0, work_per_picture(folder)
     meter, stop = WorkMeter(), threading.Event()
 
     def note() -> None:
-        nonlocal count, before, of_chunk
-        if count and count % chunk == 0:
-            before, of_chunk = meter.done, meter.done - before
+        nonlocal count, of_picture
         count += 1
+        if count % chunk == 0:
+            of_picture = meter.done / count
 
     def tell() -> None:
         while not stop.wait(_REPORT_S):
-            share = min((meter.done - before) / of_chunk, 1.0) if of_chunk else 0.0
+            made = meter.done / of_picture if of_picture else count
+            share = min(max(made - count, 0) / chunk, 1.0)
             report(Progress(number, count, share, memory_in_use()))
 
     thread = threading.Thread(target=tell, name="progress", daemon=True)

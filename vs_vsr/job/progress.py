@@ -19,7 +19,7 @@ class Progress:
     pictures: int
     """Encoded so far."""
     fraction: float
-    """How much of the chunk that is being computed is done, 0 to 1."""
+    """How much of a chunk is computed beyond these pictures, 0 to 1."""
     memory: int
     """Bytes of main memory that the process takes now."""
 

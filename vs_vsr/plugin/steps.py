@@ -78,8 +78,8 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](AB
         # Whether pictures made so far are stale and the plugin does not know it yet.
         self._stale = False
         # The last step: on a CPU it may still make pictures when the next one is planned.
-        self._step_thread: Future[None] = Future()
-        self._step_thread.set_result(None)
+        self._last_step: Future[None] = Future()
+        self._last_step.set_result(None)
         with _thread_lock:
             if device not in _threads:
                 thread = ThreadPoolExecutor(1, thread_name_prefix=f"vs_vsr {device}")
@@ -97,7 +97,7 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](AB
                 runner = self._wide_runner = self._wide_runner or self._wider()
         if initial:
             return runner.expected(chunk)
-        wait([self._step_thread])
+        wait([self._last_step])
         self._current = runner
         return runner.next(chunk)
 
@@ -112,7 +112,7 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](AB
                 'precision="bf16" or "fp32" for all.'
             )
         began: Future[Outcome] = Future()
-        self._step_thread = self._thread.submit(self._run, job, began)
+        self._last_step = self._thread.submit(self._run, job, began)
         try:
             if not wait([began], _SLOW_S).done:
                 first, last = job.step.first, job.step.last - 1
@@ -159,6 +159,8 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](AB
                 torch.cuda.empty_cache()
                 outcome = self._step(job, began)
         except BaseException as e:
+            # Without the traceback, whose stack frames hold the memory of the step, and `began`.
+            e.with_traceback(None)
             # Once it began, those who wait for its pictures are told by `deliver`.
             if not began.done():
                 began.set_exception(e)
@@ -202,7 +204,7 @@ class _StepWorker[Transfer: HostTransfer | StagedTransfer | ResidentTransfer](AB
         runners = [runner for runner in (self._runner, self._wide_runner) if runner is not None]
         try:
             if missing is not None:
-                wait([self._step_thread])
+                wait([self._last_step])
                 self._runner.failed(missing)
         finally:
             for runner in runners:
@@ -234,7 +236,8 @@ class FilterWorker(_StepWorker[HostTransfer | StagedTransfer]):
             check=self._check(),
             first=None if runner.has_gaps else first,
         )
-        self._noted(job, late, stale)
+        # Late pictures of a CPU are never refused.
+        self._noted(job, 0 if began.done() else late, stale)
         if self._device.type == "cpu":
             self._read_since_trim += len(frames)
             del frames

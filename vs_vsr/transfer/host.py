@@ -137,8 +137,8 @@ class Pictures(Sequence[Sequence[Tensor]]):
             self._have_written(len(self))
             return result
         except BaseException as e:
-            # Without its stack frames, which hold the memory of the step.
-            self._failure = e.with_traceback(None)
+            if self.told:
+                self._failure = e
             raise
         finally:
             with self._progress:
