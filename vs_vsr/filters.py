@@ -67,8 +67,8 @@ class RecurrentArguments(CommonArguments, total=False):
     """Arguments of the filters that carry a forward state.
 
     lookahead: Frames after a chunk that its backward pass sees, default 15.
-    segment: Frames over which the forward state is carried, a multiple of `chunk`, default 4
-        chunks. A seek computes from the segment's start.
+    segment: Frames over which the forward state is carried, a multiple of `chunk`, default 120, or
+        the next multiple, and at least 2 chunks. A seek computes from the segment's start.
     preroll: Frames before a segment that warm its state up, default 10.
     """
 
@@ -82,8 +82,10 @@ def basicvsr(clip: "VideoNode", **arguments: Unpack[RecurrentArguments]) -> "Vid
 
     Args:
         clip: Any constant format and size, progressive. Formats other than RGBS and RGBH are
-            converted to RGBS and back; values are clamped to [0, 1] in RGB.
-        arguments: As in `RecurrentArguments`; `chunk` is 30 by default, `weights` "reds4".
+            converted and back, of up to 10 bits to RGBH, others to RGBS; values are clamped to
+            [0, 1] in RGB.
+        arguments: As in `RecurrentArguments`; `chunk` is 60 by default (on a GPU 30), `weights`
+            "reds4".
 
     Returns:
         The clip at four times the width and height, in its own format, with its properties.
@@ -107,8 +109,8 @@ def iconvsr(
         keyframe: Frames from one keyframe to the next, counted from frame 0; at a keyframe both
             branches are refilled. Default 5, as the published networks were trained. The first and
             the last frame of a shot are always keyframes.
-        arguments: As in `RecurrentArguments`; `chunk` is 30 by default, `weights` "reds4". A seek
-            computes the backward pass of the segment's chunks too.
+        arguments: As in `RecurrentArguments`; `chunk` is 60 by default (on a GPU 30), `weights`
+            "reds4". A seek computes the backward pass of the segment's chunks too.
 
     Returns:
         As `basicvsr`.
@@ -164,7 +166,8 @@ def realbasicvsr(
             every published configuration; 5 is what these suggest for dynamic refinement. The
             reference decides once for a whole clip; the filter decides for each chunk, and for
             each tile of it.
-        arguments: As in `RecurrentArguments`; `chunk` is 30 by default, `weights` "reds".
+        arguments: As in `RecurrentArguments`; `chunk` is 60 by default (on a GPU 30), `weights`
+            "reds".
 
     Returns:
         As `basicvsr`.

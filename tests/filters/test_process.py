@@ -1,12 +1,15 @@
 """Whole processes: memory, standard output, networks that stay built."""
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import environment, small_checkpoint
+
+from vs_vsr.devices import memory_bytes
 
 HEAD = "import vapoursynth as vs\nfrom vapoursynth import core\n"
 
@@ -64,14 +67,17 @@ def test_standard_output_is_the_video_and_nothing_else(weights: Path, tmp_path: 
 @pytest.mark.slow
 def test_a_capped_chunk_is_reported_beside_the_video(weights: Path, tmp_path: Path) -> None:
     script = tmp_path / "large.vpy"
+    # Frames of which three chunks of 60 do not fit, and of a few do: 16 pixels out for each one.
+    side = int((memory_bytes() / (3 * 60 * 16 * 6)) ** 0.5)
     script.write_text(
         HEAD
-        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=1920, height=1080, length=9)\n"
+        + f"clip = core.std.BlankClip(format=vs.RGB24, width={side}, height={side}, length=180)\n"
         + f"core.vsr.BasicVSR(clip, weights={str(weights)!r}).set_output()\n"
     )
     done = run("vspipe", "--info", script, "-")
-    assert b"Width: 7680" in done.stdout
-    assert b"chunk is 5 instead of 30 frames" in done.stderr
+    assert f"Width: {4 * side}".encode() in done.stdout
+    message = rb"BasicVSR: chunk is (3\d) instead of 60 frames, because each takes \d+ MiB"
+    assert re.search(message, done.stderr)
     assert b"chunk is" not in done.stdout
 
 

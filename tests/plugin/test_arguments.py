@@ -123,6 +123,11 @@ def test_the_page_lists_the_arguments_that_are_registered() -> None:
     }
 
 
+def chunk(defaults: Defaults, on_gpu: str) -> str:
+    """The default of `chunk`, in the words of a page."""
+    return on_gpu.format(defaults) if defaults.cpu_chunk else str(defaults.chunk)
+
+
 def segment(defaults: Defaults) -> str:
     """The default of `segment`, in the words of the page."""
     return str(defaults.segment_frames or f"{defaults.segment_chunks} chunks")
@@ -135,7 +140,8 @@ def defaults() -> str:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, row in FILTERS.items():
         d = row.defaults
-        values = {**vars(d), "segment": segment(d)}
+        in_table = "{0.cpu_chunk}, on a GPU {0.chunk}"
+        values = {**vars(d), "chunk": chunk(d, in_table), "segment": segment(d)}
         if name == "VRT":
             values["chunk"] = f"{d.chunk}, or 2 windows of the network less `lookahead`"
         cells = [str(values[key]) if key in signature(name) else "" for key in names]
@@ -162,7 +168,9 @@ def test_the_defaults_in_the_docstrings_are_those_of_the_plans(name: str) -> Non
         assert f"`tile` is {d.tile}, a multiple of {d.tile_multiple}" in text
         assert f"(VRT: {d.overlap})" in shared
         return
-    assert f'`chunk` is {d.chunk} by default, `weights` "{d.weights}"' in text
+    told = chunk(d, "{0.cpu_chunk} by default (on a GPU {0.chunk})")
+    told = told if d.cpu_chunk else f"{told} by default"
+    assert f'`chunk` is {told}, `weights` "{d.weights}"' in text
     assert f"default {d.overlap} (VRT" in shared
     where = shared if common is filters.RecurrentArguments else text
     for argument, value in (("lookahead", d.lookahead), ("preroll", d.preroll)):

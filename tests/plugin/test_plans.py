@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+import vapoursynth as vs
 from torch import nn
 
 from vs_vsr import devices
@@ -22,12 +23,13 @@ def planned(
     *,
     filter_name: str = "BasicVSRPP",
     network: nn.Module | None = None,
+    clip_format: int = vs.RGBS,
     **values: Any,
 ) -> Setup:
     """By default BasicVSR++ of the published size, in float32 on a machine of 32 GiB."""
     arguments = Arguments(filter_name, {"precision": "fp32", "device": "cpu", **values})
     options = Options.read(arguments, FILTERS[filter_name].defaults, width, height)
-    info = ClipInfo(width, height, length, 0, 25, 1)
+    info = ClipInfo(width, height, length, int(clip_format), 25, 1)
     return plan_for(network or BasicVSRPP(), arguments, options, info)
 
 
@@ -44,29 +46,29 @@ def test_a_chunk_that_fits_is_the_default() -> None:
 
 
 def test_what_a_chunk_sees_counts_too() -> None:
-    # 12 * 16 bytes a pixel for a picture, 5 * 64 float32 for features; 30 frames around the chunk
-    # have only features.
-    setup = planned(240, 135, 500)
-    pixels = 240 * 135
-    frame, around = pixels * (12 * 16 + 5 * 64 * 4), 30 * pixels * 5 * 64 * 4
-    assert setup.plan.chunk == ((2 << 30) - around) // frame
+    # 12 * 16 bytes a pixel for a picture, of which there are three; 5 * 64 float32 for features; 30
+    # frames around the chunk have only features.
+    setup = planned(520, 290, 500)
+    pixels = 520 * 290
+    frame, around = pixels * (3 * 12 * 16 + 5 * 64 * 4), 30 * pixels * 5 * 64 * 4
+    assert setup.plan.chunk == (int(0.6 * (32 << 30)) - around) // frame
     assert 15 < setup.plan.chunk < 60
     assert f"chunk is {setup.plan.chunk} instead of 60 frames, because each takes" in setup.message
 
 
-@pytest.mark.parametrize(("gib", "chunk"), [(32, 60), (6, 49)])
+@pytest.mark.parametrize(("gib", "chunk"), [(32, 60), (3, 51)])
 def test_a_small_machine_takes_a_smaller_chunk(
     monkeypatch: pytest.MonkeyPatch, gib: int, chunk: int
 ) -> None:
     monkeypatch.setattr(devices, "memory_bytes", lambda device=None: gib << 30)
     setup = planned(160, 90, 500)
     assert setup.plan.chunk == chunk
-    assert ("under 1.5 GiB" in setup.message) == (gib == 6)
+    assert ("under 1.8 GiB" in setup.message) == (gib == 3)
 
 
 def test_the_fewest_frames_say_what_they_take() -> None:
-    setup = planned(480, 270, 500)
-    held = 480 * 270 * (15 * (12 * 16 + 5 * 64 * 4) + 30 * 5 * 64 * 4) / 2**30
+    setup = planned(720, 576, 500)
+    held = 720 * 576 * (15 * (12 * 16 + 5 * 64 * 4) + 30 * 5 * 64 * 4) / 2**30
     assert setup.plan.chunk == 15
     assert f"and takes {held:.1f} GiB. Set tile or a smaller chunk" in setup.message
 
@@ -90,9 +92,10 @@ def test_what_the_machine_cannot_hold_is_refused_except_in_tiles() -> None:
 
 @pytest.mark.parametrize(("chunk", "fits"), [(30, True), (31, False)])
 def test_three_chunks_must_fit(chunk: int, fits: bool) -> None:
-    # Pictures of 380 MB: 3 * 30 of them are 31.9 GiB.
-    width, height = 1980, 1000
-    assert 90 * width * height * 16 * 12 < 32 << 30 < 93 * width * height * 16 * 12
+    # A frame's pictures and features: 30 frames are 31.9 GiB.
+    width, height = 1880, 1000
+    frame = width * height * (3 * 16 * 12 + 8 * 4)
+    assert 30 * frame < 32 << 30 < 31 * frame
 
     def plan() -> Setup:
         network = BasicVSR(8, 1)
@@ -102,8 +105,42 @@ def test_three_chunks_must_fit(chunk: int, fits: bool) -> None:
         assert plan().plan.chunk == chunk
         return
     message = (
-        "BasicVSR: chunk must be small enough that three chunks (32.9 GiB) fit in memory "
+        "BasicVSR: chunk must be small enough that three chunks (33.0 GiB) fit in memory "
         "(32.0 GiB here), got 31. Leave it out"
     )
     with pytest.raises(ArgumentError, match=re.escape(message)):
         plan()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (2560, 1440)])
+def test_large_frames_do_little_work_twice(
+    monkeypatch: pytest.MonkeyPatch, width: int, height: int
+) -> None:
+    monkeypatch.setattr(devices, "memory_bytes", lambda device=None: 24 << 30)
+    setup = planned(
+        width, height, 5000, filter_name="BasicVSR", network=BasicVSR(), clip_format=vs.YUV420P8
+    )
+    plan = setup.plan
+    assert plan.chunk < 30
+    assert f"chunk is {plan.chunk} instead of 60 frames" in setup.message
+    assert f"lookahead is {plan.lookahead} instead of 15" in setup.message
+    # Not so few that a worst frame would lose much.
+    assert plan.lookahead >= 7
+    assert (plan.chunk + plan.lookahead) / plan.chunk <= 1.6 or plan.lookahead == 7
+    assert width > 1920 or plan.lookahead / plan.chunk <= 0.6
+    # The preroll costs no more than with the default chunk.
+    assert plan.segment >= 120
+
+
+def test_what_the_user_names_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "memory_bytes", lambda device=None: 24 << 30)
+
+    def plan(width: int = 1920, **values: int) -> tuple[int, int, int]:
+        network = BasicVSR(8, 1)
+        setup = planned(width, 1080, 5000, filter_name="BasicVSR", network=network, **values)
+        assert setup.message == ""
+        return setup.plan.chunk, setup.plan.lookahead, setup.plan.segment
+
+    assert plan(chunk=10, segment=240) == (10, 15, 240)
+    assert plan(chunk=5) == (5, 15, 120)
+    assert plan(64, chunk=80) == (80, 15, 160)

@@ -32,7 +32,7 @@ from vs_vsr.models.iconvsr import IconVSR
 from vs_vsr.models.realbasicvsr import RealBasicVSR
 from vs_vsr.models.vrt import VRT
 from vs_vsr.plugin.arguments import Arguments, Options
-from vs_vsr.plugin.contract import ClipInfo
+from vs_vsr.plugin.contract import RGBS, ClipInfo
 from vs_vsr.plugin.plans import FILTERS, plan_for
 from vs_vsr.streaming.clip import Clip
 
@@ -123,7 +123,7 @@ def prepared(
     network = network.to(options.device)
     for parameter in network.parameters():
         parameter.data = parameter.data.to(options.dtype)
-    info = ClipInfo(width, height, count, 0, 25, 1)
+    info = ClipInfo(width, height, count, RGBS, 25, 1)
     setup = plan_for(network, arguments, options, info)
     frames = [x.to(options.device) for x in torch.rand(count, 1, 3, height, width)]
 

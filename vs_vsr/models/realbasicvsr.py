@@ -59,6 +59,7 @@ class RealBasicVSR(Network):
                 f"RealBasicVSR: refine_threshold must be 0 or more, got {refine_threshold}. "
                 "Use 255 for one pass, 5 for dynamic refinement."
             )
+        self.channels = channels
         self.refine_threshold = refine_threshold
         self.image_cleaning = nn.Sequential(
             InputConvBlocks(3, channels, cleaning_blocks), Conv(channels, 3)

@@ -43,6 +43,8 @@ class Defaults:
     dtype: torch.dtype | None = None
     """None is the fastest that the device has."""
     chunk: int
+    cpu_chunk: int | None = None
+    """`chunk` on a processor; None for the same."""
     lookahead: int = 0
     segment_chunks: int = 1
     """Chunks in a segment, at least."""

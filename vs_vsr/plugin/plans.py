@@ -25,10 +25,12 @@ __all__ = ["FILTERS", "Filter", "Setup", "plan_for", "work_format"]
 
 # The longest clip that VapourSynth allows.
 _MOST_FRAMES = 2**31 - 1
-# The most of the machine's memory that one chunk may take if the user names no chunk. With a GPU
-# only its pictures do.
-_CHUNK_BYTES = {"cpu": 2 << 30}
-_CHUNK_BYTES_DEFAULT = 4 << 30
+# What three chunks may take of the machine's memory if the user names no chunk. The rest is for the
+# networks' own work, other filters and the encoder.
+_SHARE = 0.6
+# A chunk that memory makes short has a shorter lookahead, so that the backward pass does at most
+# 1.6 steps a frame, down to the frames below which a worst frame loses more than 0.2 dB.
+_LOOKAHEAD_SHARE, _LEAST_LOOKAHEAD = 0.6, 7
 # BasicVSR++ keeps features for every frame that a chunk sees. With fewer frames than this in a
 # chunk, most of the work would be for the frames before and after it.
 _PP_LEAST_CHUNK = 15
@@ -103,7 +105,7 @@ def plan_for(
         tile=options.tile,
         inputs=2 * (plan.lookahead + plan.context) + plan.preroll + plan.chunk,
         picture_bytes=0,
-        sample=_sample_bytes(options, clip),
+        sample=_sample_bytes(clip),
         itemsize=options.dtype.itemsize,
     )
     message = " ".join(filter(None, (message, setup.message)))
@@ -116,12 +118,12 @@ def plan_for(
     )
 
 
-def work_format(clip_format: int, device: torch.device) -> int:
+def work_format(clip_format: int) -> int:
     """What the network's side reads and writes for clips of this format: RGBS or RGBH."""
     bits, is_float = clip_format >> 16 & 0xFF, clip_format >> 24 & 0xF
-    # Half as much to move. Up to 10 bits float16 is finer than the clip: Vid4's PSNR stays within
-    # 0.001 dB (docs/measurements.md).
-    halves = clip_format == RGBH if is_float or device.type == "cpu" else bits <= 10
+    # Half as much to move and to keep. Up to 10 bits float16 is finer than the clip: Vid4's PSNR
+    # stays within 0.001 dB (docs/measurements.md).
+    halves = clip_format == RGBH if is_float else bits <= 10
     return RGBH if halves else RGBS
 
 
@@ -151,8 +153,8 @@ def _on_gpu(
         "width": clip.width,
         "height": clip.height,
         "inputs": 2 * row.defaults.lookahead + row.defaults.preroll + asked,
-        "picture_bytes": _picture_bytes(network, options, clip),
-        "sample": _sample_bytes(options, clip),
+        "picture_bytes": _picture_bytes(network, clip),
+        "sample": _sample_bytes(clip),
         "itemsize": options.dtype.itemsize,
     }
     sides = [options.tile] if given[1] else smaller_tiles(clip.width, clip.height)
@@ -195,12 +197,29 @@ def _recurrent(
 
     A network without a backward pass has no lookahead.
     """
-    lookahead = arguments.at_least("lookahead", defaults.lookahead, 0) if has_lookahead else 0
     preroll = arguments.at_least("preroll", defaults.preroll, 0)
+    # The features of the backward pass are kept for the frames of a chunk; with a GPU they are
+    # there, and `_on_gpu` has counted them.
+    keeps = has_lookahead and options.device.type == "cpu"
+    features = network.channels * options.dtype.itemsize * _area(options, clip) if keeps else 0
+    default = defaults.cpu_chunk if options.device.type == "cpu" else None
     chunk, message = _chunk(
-        arguments, options, clip, defaults.chunk, _picture_bytes(network, options, clip)
+        arguments,
+        options,
+        clip,
+        default or defaults.chunk,
+        _picture_bytes(network, clip),
+        feature_bytes=features,
     )
     length = chunk or clip.num_frames
+    lookahead = 0
+    if has_lookahead:
+        lookahead = defaults.lookahead
+        if message:
+            lookahead = min(lookahead, max(int(_LOOKAHEAD_SHARE * length), _LEAST_LOOKAHEAD))
+        lookahead = arguments.at_least("lookahead", lookahead, 0)
+        if message and lookahead < defaults.lookahead and not arguments.given("lookahead"):
+            message += f" lookahead is {lookahead} instead of {defaults.lookahead}."
     default_segment = length * max(defaults.segment_chunks, -(-defaults.segment_frames // length))
     segment = arguments.at_least("segment", default_segment, 1)
     if not chunk:
@@ -251,9 +270,7 @@ def _animesr(
 def _edvr(
     network: EDVR, arguments: Arguments, defaults: Defaults, options: Options, clip: ClipInfo
 ) -> Setup:
-    chunk, message = _chunk(
-        arguments, options, clip, defaults.chunk, _picture_bytes(network, options, clip)
-    )
+    chunk, message = _chunk(arguments, options, clip, defaults.chunk, _picture_bytes(network, clip))
     chunk = chunk or clip.num_frames
     # The same context as IconVSR's.
     plan = Plan(
@@ -277,15 +294,14 @@ def _basicvsrpp(
     preroll = arguments.at_least("preroll", defaults.preroll, 0)
     # For every frame that a chunk sees, its own feature and those of four passes are kept. Networks
     # that restore reduce frames to a quarter of their size each way first.
-    area = clip.width * clip.height
-    area = (min(area, options.tile**2) if options.tile else area) // (1 if network.low_res else 16)
+    area = _area(options, clip) // (1 if network.low_res else 16)
     features = 5 * network.channels * options.dtype.itemsize * area
     chunk, message = _chunk(
         arguments,
         options,
         clip,
         defaults.chunk,
-        _picture_bytes(network, options, clip),
+        _picture_bytes(network, clip),
         feature_bytes=features,
         context_bytes=min(lookahead + preroll, clip.num_frames) * features,
         least=_PP_LEAST_CHUNK,
@@ -310,7 +326,7 @@ def _vrt(
                 f"{arguments.filter_name}: lookahead is not for interpolation weights, got {got}. "
                 "Leave it out."
             )
-        pictures = 2 * _picture_bytes(network, options, clip)
+        pictures = 2 * _picture_bytes(network, clip)
         chunk, message = _chunk(arguments, options, clip, defaults.chunk, pictures)
         # Twice as many frames come out, which must not be more than a clip can have.
         count = min(clip.num_frames, _MOST_FRAMES // 2)
@@ -325,7 +341,7 @@ def _vrt(
         options,
         clip,
         length - defaults.lookahead,
-        _picture_bytes(network, options, clip),
+        _picture_bytes(network, clip),
     )
     is_whole = not chunk
     chunk = chunk or clip.num_frames
@@ -381,7 +397,10 @@ def _refine_threshold(arguments: Arguments) -> dict[str, Any]:
 
 
 # The figures behind these are in docs/measurements.md.
-_BASICVSR = Defaults(chunk=30, lookahead=15, segment_chunks=4, preroll=10)
+# Longer chunks look ahead less often. On a GPU what they gain is not measured.
+_BASICVSR = Defaults(
+    chunk=30, cpu_chunk=60, lookahead=15, segment_chunks=2, segment_frames=120, preroll=10
+)
 # This chunk is for interpolation. VRT's other networks take two of their own windows less what they
 # share, as the published tests do. The tiles are those of the tests too; memory grows with their
 # area. float32, because what half precision costs on the released weights is not measured.
@@ -429,13 +448,19 @@ def _tiled(network: Any, plan: Plan, options: Options, clip: ClipInfo, message: 
     return Setup(network, plan, parts, message=message)
 
 
-def _sample_bytes(options: Options, clip: ClipInfo) -> int:
-    return 2 if work_format(clip.format, options.device) == RGBH else 4
+def _area(options: Options, clip: ClipInfo) -> int:
+    """Pixels of the input that are computed at a time."""
+    area = clip.width * clip.height
+    return min(area, options.tile**2) if options.tile else area
 
 
-def _picture_bytes(network: Any, options: Options, clip: ClipInfo) -> int:
+def _sample_bytes(clip: ClipInfo) -> int:
+    return 2 if work_format(clip.format) == RGBH else 4
+
+
+def _picture_bytes(network: Any, clip: ClipInfo) -> int:
     """Memory of one output frame as the network's side writes it."""
-    return int(3 * _sample_bytes(options, clip) * clip.width * clip.height * network.scale**2)
+    return int(3 * _sample_bytes(clip) * clip.width * clip.height * network.scale**2)
 
 
 def _chunk(
@@ -478,15 +503,15 @@ def _chunk(
             rule += f" ({_gib(memory)} here)"
             raise arguments.error("chunk", rule, chunk, "Leave it out for a chunk that fits.")
         return chunk, ""
-    most = min(_CHUNK_BYTES.get(options.device.type, _CHUNK_BYTES_DEFAULT), memory // 4)
-    if computed(chunk) <= most:
+    most = int(_SHARE * memory)
+    if held(chunk) <= most:
         return chunk, ""
-    chunk = max(least, (most - context_bytes) // (picture_bytes + feature_bytes))
+    each = 3 * picture_bytes + feature_bytes
+    chunk = max(least, (most - context_bytes) // each)
     message = f"{arguments.filter_name}: chunk is {chunk} instead of {default} frames, "
-    if computed(chunk) <= most:
+    if held(chunk) <= most:
         return chunk, message + (
-            f"because each takes {picture_bytes + feature_bytes >> 20} MiB and all should stay "
-            f"under {_gib(most)}."
+            f"because each takes {each >> 20} MiB and all should stay under {_gib(most)}."
         )
     if held(chunk) > memory:
         rule = (

@@ -11,7 +11,7 @@ from vs_vsr.streaming.scenes import Marks
 
 __all__ = ["Carried", "StateCache"]
 
-# A segment of BasicVSR has this many chunks by default, so going backwards through one makes its
+# A segment of BasicVSR has this many chunks of 30, so going backwards through one makes its
 # states only once. It is also enough for a few seeks one after another.
 _KEPT = 4
 

@@ -197,7 +197,9 @@ def upload(planes: Sequence[Array]) -> Tensor:
     """
     frame = torch.empty(1, 3, *planes[0].shape, dtype=torch.float32)
     for target, plane in zip(frame[0].numpy(), planes, strict=True):
+        # numpy converts halves fast, but computes with them slowly.
+        np.copyto(target, plane)
         # fmax comes first: it takes the number where the other side is NaN, minimum takes the NaN.
-        np.fmax(plane, 0, out=target)
+        np.fmax(target, 0, out=target)
         np.minimum(target, 1, out=target)
     return frame
