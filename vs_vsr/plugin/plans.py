@@ -105,7 +105,7 @@ def plan_for(
         tile=options.tile,
         inputs=2 * (plan.lookahead + plan.context) + plan.preroll + plan.chunk,
         picture_bytes=0,
-        sample=_sample_bytes(clip),
+        sample=_sample_bytes(options, clip),
         itemsize=options.dtype.itemsize,
     )
     message = " ".join(filter(None, (message, setup.message)))
@@ -118,12 +118,12 @@ def plan_for(
     )
 
 
-def work_format(clip_format: int) -> int:
+def work_format(clip_format: int, device: torch.device) -> int:
     """What the network's side reads and writes for clips of this format: RGBS or RGBH."""
     bits, is_float = clip_format >> 16 & 0xFF, clip_format >> 24 & 0xF
-    # Half as much to move and to keep. Up to 10 bits float16 is finer than the clip: Vid4's PSNR
-    # stays within 0.001 dB (docs/measurements.md).
-    halves = clip_format == RGBH if is_float else bits <= 10
+    # Half as much to move. Up to 10 bits float16 is finer than the clip: Vid4's PSNR stays within
+    # 0.001 dB; but not in bfloat16, which is what most processors take (docs/measurements.md).
+    halves = clip_format == RGBH if is_float or device.type == "cpu" else bits <= 10
     return RGBH if halves else RGBS
 
 
@@ -153,8 +153,8 @@ def _on_gpu(
         "width": clip.width,
         "height": clip.height,
         "inputs": 2 * row.defaults.lookahead + row.defaults.preroll + asked,
-        "picture_bytes": _picture_bytes(network, clip),
-        "sample": _sample_bytes(clip),
+        "picture_bytes": _picture_bytes(network, options, clip),
+        "sample": _sample_bytes(options, clip),
         "itemsize": options.dtype.itemsize,
     }
     sides = [options.tile] if given[1] else smaller_tiles(clip.width, clip.height)
@@ -208,7 +208,7 @@ def _recurrent(
         options,
         clip,
         default or defaults.chunk,
-        _picture_bytes(network, clip),
+        _picture_bytes(network, options, clip),
         feature_bytes=features,
     )
     length = chunk or clip.num_frames
@@ -270,7 +270,9 @@ def _animesr(
 def _edvr(
     network: EDVR, arguments: Arguments, defaults: Defaults, options: Options, clip: ClipInfo
 ) -> Setup:
-    chunk, message = _chunk(arguments, options, clip, defaults.chunk, _picture_bytes(network, clip))
+    chunk, message = _chunk(
+        arguments, options, clip, defaults.chunk, _picture_bytes(network, options, clip)
+    )
     chunk = chunk or clip.num_frames
     # The same context as IconVSR's.
     plan = Plan(
@@ -301,7 +303,7 @@ def _basicvsrpp(
         options,
         clip,
         defaults.chunk,
-        _picture_bytes(network, clip),
+        _picture_bytes(network, options, clip),
         feature_bytes=features,
         context_bytes=min(lookahead + preroll, clip.num_frames) * features,
         least=_PP_LEAST_CHUNK,
@@ -326,7 +328,7 @@ def _vrt(
                 f"{arguments.filter_name}: lookahead is not for interpolation weights, got {got}. "
                 "Leave it out."
             )
-        pictures = 2 * _picture_bytes(network, clip)
+        pictures = 2 * _picture_bytes(network, options, clip)
         chunk, message = _chunk(arguments, options, clip, defaults.chunk, pictures)
         # Twice as many frames come out, which must not be more than a clip can have.
         count = min(clip.num_frames, _MOST_FRAMES // 2)
@@ -341,7 +343,7 @@ def _vrt(
         options,
         clip,
         length - defaults.lookahead,
-        _picture_bytes(network, clip),
+        _picture_bytes(network, options, clip),
     )
     is_whole = not chunk
     chunk = chunk or clip.num_frames
@@ -454,13 +456,13 @@ def _area(options: Options, clip: ClipInfo) -> int:
     return min(area, options.tile**2) if options.tile else area
 
 
-def _sample_bytes(clip: ClipInfo) -> int:
-    return 2 if work_format(clip.format) == RGBH else 4
+def _sample_bytes(options: Options, clip: ClipInfo) -> int:
+    return 2 if work_format(clip.format, options.device) == RGBH else 4
 
 
-def _picture_bytes(network: Any, clip: ClipInfo) -> int:
+def _picture_bytes(network: Any, options: Options, clip: ClipInfo) -> int:
     """Memory of one output frame as the network's side writes it."""
-    return int(3 * _sample_bytes(clip) * clip.width * clip.height * network.scale**2)
+    return int(3 * _sample_bytes(options, clip) * clip.width * clip.height * network.scale**2)
 
 
 def _chunk(

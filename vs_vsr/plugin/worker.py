@@ -129,7 +129,7 @@ def create(
     cache_frames = min(plan.chunk * (1 + options.prefetch) + around, plan.frames)
     transfers = [] if clip.gpu else [_transfer(device, cache_frames) for device in setups]
     spec = Spec(
-        work_format=work_format(clip.format),
+        work_format=work_format(clip.format, options.device),
         width=scale * clip.width,
         height=scale * clip.height,
         num_frames=frames_per_input * plan.frames,
