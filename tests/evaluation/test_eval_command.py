@@ -25,6 +25,8 @@ from vs_vsr.evaluation.scores import luma
 from vs_vsr.evaluation.separable import Array
 from vs_vsr.plugin.plans import FILTERS
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEIGHT, FRAMES = 64, 48, 5
 
 

@@ -14,6 +14,8 @@ from vs_vsr.job.join import join
 from vs_vsr.job.part import part
 from vs_vsr.job.planning import make_plan
 
+pytestmark = pytest.mark.slow
+
 PQ, HLG = 16, 18
 FULL, LIMITED = 2, 1
 

@@ -16,6 +16,8 @@ from vs_vsr.models.stream import Span
 from vs_vsr.streaming.clip import Clip
 from vs_vsr.streaming.plan import Plan
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH, LENGTH = 24, 28, 14
 
 PLANS = {name: small.plan for name, small in NETWORKS.items() if small.plan is not None}

@@ -14,6 +14,8 @@ from vs_vsr.streaming.runner import Runner
 from vs_vsr.streaming.tiles import tiles
 from vs_vsr.streaming.windows import WindowStream
 
+pytestmark = pytest.mark.slow
+
 
 class Places(Sequence[Tensor]):
     """Notes each place that is taken, and what the one before held then."""
