@@ -82,8 +82,10 @@ def test_warp_to_any_position(flows: list[float], padding: Padding, dtype: torch
 @pytest.mark.parametrize("padding", ["zeros", "border"])
 def test_warp_is_the_plain_form(device: torch.device, padding: Padding) -> None:
     x, flow = channels_last(2, 16, 11, 13), 4 * torch.randn(2, 2, 11, 13)
-    flow[0, :, :3, 0] = torch.tensor((torch.nan, torch.inf, -1e9))
-    flow[1, 1, 5, 5] = torch.nan
+    flow[0, :, 1:3, 0] = torch.tensor((torch.inf, -1e9))
+    if padding == "zeros":
+        # At the border, the plain form reads some pixel for what is not a number.
+        flow[0, 0, 0, 0] = flow[1, 1, 5, 5] = torch.nan
     got = sampling.flow_warp(x.to(device), flow.to(device), padding=padding)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(warps, "enabled", lambda name, device: False)

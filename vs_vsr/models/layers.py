@@ -18,12 +18,15 @@ __all__ = [
     "Upsampler",
     "concat",
     "convolve",
+    "convolve_to_few",
     "upsampled",
 ]
 
 Activation = Literal["none", "relu", "leaky_relu"]
 
 _LEAKY_SLOPE = 0.1
+# Of a convolution's output in oneDNN: the 16 numbers of an AVX-512 register.
+_CHANNELS_AT_A_TIME = 16
 # Bytes of one strip of full-size features in the upsampler. On a CPU a strip and its convolution
 # stay in the last-level cache (docs/measurements.md); a GPU wants few, large kernels.
 _STRIP_BYTES = {"cpu": 16 << 20}
@@ -52,7 +55,7 @@ def convolve(
     activation: Activation = "none",
     *,
     padding: tuple[int, int] | None = None,
-    stride: int = 1,
+    stride: tuple[int, int] = (1, 1),
 ) -> Tensor:
     """Convolve and apply the activation, in one pass over memory where torch can.
 
@@ -62,7 +65,7 @@ def convolve(
         bias: (D,).
         activation: What follows the convolution; the leaky slope is 0.1.
         padding: Zeros added above and below, left and right; by default the size stays.
-        stride: Pixels from one output to the next, both ways.
+        stride: Pixels from one output to the next, down and across.
 
     Returns:
         (B, D, H, W) for the default padding and stride, in the dtype of `x`.
@@ -72,7 +75,7 @@ def convolve(
     if _can_fuse(x, weight):
         scalars = [_LEAKY_SLOPE] if activation == "leaky_relu" else []
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, weight, bias, padding, [stride, stride], [1, 1], 1, activation, scalars, None
+            x, weight, bias, padding, stride, [1, 1], 1, activation, scalars, None
         )
         return fused
     y = F.conv2d(x, weight, bias, stride, padding)
@@ -82,6 +85,31 @@ def convolve(
     if activation == "leaky_relu":
         return F.leaky_relu(y, _LEAKY_SLOPE, inplace=not y.requires_grad)
     return y
+
+
+def convolve_to_few(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, padding: tuple[int, int] | None = None
+) -> Tensor:
+    """As `convolve`, for a few output channels, to the same bits.
+
+    A CPU computes 16 channels at a time, so it takes as long for two or three. Therefore it
+    computes neighbouring pixels as the channels of one: the kernel is as many pixels wider, and
+    moves by as many.
+    """
+    channels, _, _, width = weight.shape
+    pixels = 1 << (_CHANNELS_AT_A_TIME // channels).bit_length() - 1
+    if x.device.type != "cpu" or x.shape[3] % pixels:
+        return convolve(x, weight, bias, padding=padding)
+    if padding is None:
+        padding = (weight.shape[2] // 2, width // 2)
+    wide = weight.new_zeros(pixels, *weight.shape[:3], width + pixels - 1)
+    for i, kernel in enumerate(wide):
+        kernel[..., i : i + width] = weight
+    wide = wide.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    bias = None if bias is None else bias.repeat(pixels)
+    y = convolve(x, wide, bias, padding=padding, stride=(1, pixels))
+    b, _, height, _ = y.shape
+    return y.permute(0, 2, 3, 1).reshape(b, height, -1, channels).permute(0, 3, 1, 2)
 
 
 def _convolve_add(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -113,8 +141,8 @@ class Conv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn (B, in_channels, H, W) into (B, channels, H/stride, W/stride)."""
-        stride = int(self.stride[0])
-        return convolve(x, self.weight, self.bias, self.activation, stride=stride)
+        down, across = self.stride
+        return convolve(x, self.weight, self.bias, self.activation, stride=(down, across))
 
 
 def concat(features: Sequence[Tensor]) -> Tensor:
@@ -241,7 +269,7 @@ class Upsampler(nn.Module):
         if rows >= height:
             x = self.upconv2(self.upconv1(features, 1), 1)
             x = convolve(x, self.conv_hr.weight, self.conv_hr.bias, "leaky_relu")
-            x = convolve(x, self.conv_last.weight, self.conv_last.bias)
+            x = convolve_to_few(x, self.conv_last.weight, self.conv_last.bias)
             _write_sum(base, x, out, 0)
             return
         for top in range(0, height, rows):
@@ -254,7 +282,7 @@ class Upsampler(nn.Module):
             _blank_outside(x, 4 * top - 2, 4 * height)
             x = convolve(x, self.conv_hr.weight, self.conv_hr.bias, "leaky_relu", padding=(0, 1))
             _blank_outside(x, 4 * top - 1, 4 * height)
-            x = convolve(x, self.conv_last.weight, self.conv_last.bias, padding=(0, 1))
+            x = convolve_to_few(x, self.conv_last.weight, self.conv_last.bias, padding=(0, 1))
             _write_sum(base, x, out, 4 * top)
 
 

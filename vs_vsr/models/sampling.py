@@ -16,6 +16,8 @@ __all__ = ["Flow", "flow_warp", "nearest4_warp", "position_dtype", "prepared"]
 _GROUP_PIXELS = 1 << 22
 # Sizes whose constants are kept; a network has seven: six levels of flow, and its features.
 _SIZES = 64
+# With fewer channels than this, as frames and flows have, a CPU reads faster by grid_sample.
+_FEW_CHANNELS = 16
 
 
 def position_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -81,8 +83,8 @@ def flow_warp(
         padding: What a position outside `x` reads: "zeros" or "border".
 
     Returns:
-        (B, C, H, W), with the dtype and device of `x`; channels_last on a CPU, and where `flow` is
-        a `Flow`.
+        (B, C, H, W), with the dtype and device of `x`; features are channels_last on a CPU, and
+        where `flow` is a `Flow`.
 
     Source: BasicVSR, arXiv:2012.02181, W in eq. 2; as grid_sample with align_corners=True.
     """
@@ -91,11 +93,10 @@ def flow_warp(
     vectors = vectors.to(position_dtype(vectors.dtype))
     if warps.can_warp(x, vectors):
         return warps.warp(x, vectors, padding=padding)
-    if corners is None or border:
-        if x.device.type != "cpu":
-            return _warp_grid(x, vectors, border=border)
-        corners = _corners(vectors, len(vectors), x.dtype, border=border)
-    return _warp_rows(x, *corners)
+    by_rows = corners is not None or (x.device.type == "cpu" and x.shape[1] >= _FEW_CHANNELS)
+    if border or not by_rows:
+        return _warp_grid(x, vectors, border=border)
+    return _warp_rows(x, *(corners or _corners(vectors, len(vectors), x.dtype)))
 
 
 def _warp_grid(x: Tensor, flow: Tensor, *, border: bool) -> Tensor:
@@ -122,37 +123,38 @@ def _warp_rows(x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     return y.view(b, height, width, c).permute(0, 3, 1, 2)
 
 
-def _corners(
-    flow: Tensor, frames: int, dtype: torch.dtype, *, border: bool = False
-) -> tuple[Tensor, Tensor]:
-    """The pixels that warps read and their weights, as in `Flow`.
+def _corners(flow: Tensor, frames: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The pixels that warps read and their weights, as in `Flow`; those outside have no weight.
 
     Args:
         flow: (N, 2, H, W); flow n is for frame n % `frames` of its table.
         frames: Frames in a table.
         dtype: That of the weights.
-        border: Whether positions outside are moved to the border; otherwise they get no weight.
     """
     height, width = flow.shape[-2:]
     pixels = _pixels(height, width, flow.dtype, flow.device)
     # Clamped, as a wild flow must not overflow the index: two pixels outside already reads zeros.
-    at = (flow + pixels.at).clamp(*(pixels.border if border else pixels.outside))
+    at = (flow + pixels.at).clamp(*pixels.outside)
     first = at.floor()
     share = at - first
     # To integers before they are clamped: then a position that is not a number reads some pixel.
     first = first.int()
-    corners = torch.stack((first, first + 1), dim=-1)  # (N, 2, H, W, 2)
-    shares = torch.stack((1 - share, share), dim=-1)
+    # Corners come first until the end: a CPU computes along rows of pixels, not on two at a time.
+    corners = torch.stack((first, first + 1))  # (2, N, 2, H, W)
+    shares = torch.stack((1 - share, share))
     inside = corners.clamp(*pixels.range)
     # Pixels outside get no weight; after that their index only has to be valid.
     shares *= corners == inside
-    columns, rows = inside.unbind(1)
-    index = torch.add(columns[..., None, :], rows[..., :, None], alpha=width)  # (N, H, W, 2, 2)
+    columns, rows = inside.unbind(2)
+    index = torch.add(columns, rows[:, None], alpha=width)  # (2, 2, N, H, W): row, column
     if frames > 1:
         frame = torch.arange(len(flow), dtype=torch.int32, device=flow.device) % frames
-        index += height * width * frame[:, None, None, None, None]
-    weights = shares[:, 0, ..., None, :] * shares[:, 1, ..., :, None]
-    return index.flatten(), weights.flatten().to(dtype)
+        index += height * width * frame[:, None, None]
+    weights = shares[:, :, 0] * shares[:, None, :, 1]
+    # The four of a pixel side by side, (N, H, W, 2, 2).
+    index, weights = (t.permute(2, 3, 4, 0, 1) for t in (index, weights))
+    weights = weights.to(dtype, memory_format=torch.contiguous_format)
+    return index.flatten(), weights.flatten()
 
 
 # The constants of a size, made once: on a GPU each costs a launch, and numbers of the host a wait,
@@ -165,12 +167,12 @@ class _Pixels(NamedTuple):
 
     at: Tensor
     """(1, 2, H, W), floating point."""
-    border: tuple[Tensor, Tensor]
-    """The first and the last column and row, each (2, 1, 1), floating point."""
+    last: Tensor
+    """The last column and row, (2, 1, 1), floating point."""
     outside: tuple[Tensor, Tensor]
-    """Those two pixels outside, likewise."""
+    """Two pixels before the first and after the last ones, likewise."""
     range: tuple[Tensor, Tensor]
-    """The first and the last, each (2, 1, 1, 1), int32."""
+    """The first and the last ones, each (2, 1, 1), int32."""
 
 
 @lru_cache(_SIZES)
@@ -181,9 +183,9 @@ def _pixels(height: int, width: int, dtype: torch.dtype, device: torch.device) -
     first = torch.zeros_like(last)
     return _Pixels(
         torch.stack((column, row))[None],
-        (first, last),
+        last,
         (first - 2, last + 2),
-        (first.int()[..., None], last.int()[..., None]),
+        (first.int(), last.int()),
     )
 
 
@@ -194,7 +196,7 @@ def _grid(
     """Positions of grid_sample, from -1 to 1: of each pixel, (1, 2, H, W), and what a pixel is."""
     pixels = _pixels(height, width, dtype, device)
     # A side of one pixel has no length to divide by.
-    step = 2 / pixels.border[1].clamp(min=1)
+    step = 2 / pixels.last.clamp(min=1)
     return pixels.at * step - 1, step
 
 

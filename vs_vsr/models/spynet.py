@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vs_vsr.kernels import warps
-from vs_vsr.models.layers import convolve
+from vs_vsr.models.layers import convolve, convolve_to_few
 from vs_vsr.models.sampling import flow_warp, position_dtype
 
 __all__ = ["SPyNet"]
@@ -50,7 +50,7 @@ class _Level(nn.Module):
         convs = [layer for layer in self.basic_module if isinstance(layer, nn.Conv2d)]
         for conv in convs[:-1]:
             x = convolve(x, conv.weight, conv.bias, "relu")
-        return convolve(x, convs[-1].weight, convs[-1].bias)
+        return convolve_to_few(x, convs[-1].weight, convs[-1].bias)
 
 
 class SPyNet(nn.Module):
