@@ -25,7 +25,7 @@ __all__ = ["part"]
 _REPORT_S = 0.5
 
 
-def part(folder: Path, number: int, report: Report, *, device: str = "auto") -> None:
+def part(folder: Path, number: int, report: Report, device: str = "auto") -> None:
     """Make a part, unless it is done. A part that is made twice is the same.
 
     Args:
