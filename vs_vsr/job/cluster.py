@@ -306,7 +306,7 @@ class _Run:
     def _give_up(self, pending: list[int]) -> None:
         """No machine is left: what is in hand will not be done either."""
         of = "GPUs" if self._resource == "GPU" else f"{self._amount} processor cores"
-        why = " ".join(self._refused.values()) or f"None with {of} is in the cluster any more."
+        why = " ".join(self._refused.values()) or f"The cluster has none with {of} any more."
         for task in self._hand:
             self._ray.cancel(task, force=True)
         for number in [*self._hand.values(), *pending]:

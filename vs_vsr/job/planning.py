@@ -297,7 +297,7 @@ def _about(info: SourceInfo, clip: vs.VideoNode) -> Iterator[str]:
     if (clip.width, clip.height) != (info.width, info.height):
         yield (
             f"Pictures of {info.width}x{info.height} are read as {clip.width}x{clip.height}: "
-            "VapourSynth has none of an odd size with chroma of half the size."
+            "VapourSynth has no odd sizes with chroma of half the size."
         )
 
 
