@@ -101,7 +101,7 @@ def test_a_file_from_the_first_command_to_the_preview(checkpoint: Path, folder: 
     # As the page shows it.
     for part in (r"in\.mkv: 64x48, 9 frames\.", r"256x192 YUV420P8, 9 pictures, by libx265\."):
         assert re.search(part, done.stderr)
-    assert re.search(r"^About .*, by a sample of a few pictures\.$", done.stderr, re.MULTILINE)
+    assert re.search(r"^About .*, judging by a few pictures\.$", done.stderr, re.MULTILINE)
 
     (preview,) = [line for line in lines(PAGE) if "--preview 12" in line]
     run(preview, checkpoint, "--force")

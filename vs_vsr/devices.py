@@ -109,7 +109,7 @@ def find_device_of_clip(filter_name: str, name: str, uuid: bytes, gpu_name: str)
             of_clip = torch.device("cuda", i)
     if of_clip is None:
         raise DeviceError(
-            f"{filter_name}: clip must be on a GPU that CUDA has, got one on {gpu_name}. Put "
+            f"{filter_name}: clip must be on a GPU that CUDA can use, got one on {gpu_name}. Put "
             "std.GPUDownload before the filter, or choose another GPU with core.set_vulkan_device "
             "before any GPU filter."
         )

@@ -243,7 +243,7 @@ def test_the_plugin_is_of_another_version(answers: Answers) -> None:
     assert found("core.vsr") == Finding(
         "missing",
         "core.vsr",
-        f"of version 0.0.1, and the package is {__version__}",
+        f"version 0.0.1, but the package is {__version__}",
         doctor._this_package(),
     )
 

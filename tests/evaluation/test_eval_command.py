@@ -338,7 +338,7 @@ def test_input_that_is_not_of_these_frames_is_a_sentence(
     short = write(tmp_path / "short", pictures(4, 16, 12))
     weights = ("--weights", checkpoint)
     assert sentence(capsys, walk, "--input", short, *weights) == (
-        "BasicVSR: pictures must be as those of GT, 64x48 and 5 frames, got 64x48 and 4 frames. "
+        "BasicVSR: pictures must match those of GT, 64x48 and 5 frames, got 64x48 and 4 frames. "
         "Choose the input that belongs to GT, and weights for it."
     )
     assert "got 256x192 and 5 frames" in sentence(capsys, walk, "--degradation", "none", *weights)
@@ -361,7 +361,7 @@ def test_what_a_filter_refuses_is_its_own_sentence_before_anything_is_computed(
 @pytest.mark.parametrize(
     ("arguments", "want"),
     [
-        (["--degradation", "XX"], "--degradation: must be of BI, BD, none, got XX. Choose of"),
+        (["--degradation", "XX"], "--degradation: must be one of BI, BD, none, got XX. Choose"),
         (["--degradation", "BI", "--filter", "SPyNet"], "--filter: must be one of animesr, basic"),
         (["--degradation", "BI", "--filter", "nix"], "got nix. Choose one of these."),
         (["--degradation", "BI", "--chunk", "a"], "--chunk: invalid list of int value: 'a'"),

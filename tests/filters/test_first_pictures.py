@@ -87,7 +87,7 @@ def array(frame: vs.VideoFrame) -> np.ndarray[Any, Any]:
 
 
 def asked(clip: vs.VideoNode, n: int) -> "Future[np.ndarray[Any, Any]]":
-    """Frame n, asked for in a thread of its own, as each takes one of the caller's."""
+    """Ask for frame n in a new thread: get_frame blocks its caller until the picture is made."""
     answer: Future[np.ndarray[Any, Any]] = Future()
 
     def get() -> None:

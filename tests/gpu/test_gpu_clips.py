@@ -138,7 +138,9 @@ def test_the_filters(lavapipe: Path, tmp_path: Path) -> None:
     assert max(descriptors[2:]) <= max(descriptors[:2])
     assert len(answers["refuse"]["errors"]) == 2
     for error in answers["refuse"]["errors"]:
-        assert error.startswith("BasicVSR: clip must be on a GPU that CUDA has, got one on llvm")
+        assert error.startswith(
+            "BasicVSR: clip must be on a GPU that CUDA can use, got one on llvm"
+        )
         assert error.endswith(
             "Put std.GPUDownload before the filter, or choose another GPU with "
             "core.set_vulkan_device before any GPU filter."

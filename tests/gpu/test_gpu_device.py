@@ -71,7 +71,7 @@ def test_a_gpu_that_is_not_cudas(gpus: None) -> None:
     with pytest.raises(DeviceError) as e:
         find_device_of_clip("EDVR", "auto", UUID[::-1], "llvmpipe")
     assert str(e.value) == (
-        "EDVR: clip must be on a GPU that CUDA has, got one on llvmpipe. Put std.GPUDownload "
+        "EDVR: clip must be on a GPU that CUDA can use, got one on llvmpipe. Put std.GPUDownload "
         "before the filter, or choose another GPU with core.set_vulkan_device before any GPU "
         "filter."
     )

@@ -167,7 +167,7 @@ def notes(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def go(cluster: Any) -> Callable[..., dict[int, str]]:
-    def call(folder: Path, told: Told, work: node.Work, **changed: Any) -> dict[int, str]:
+    def call(folder: Path, told: Told, work: node.Work | None, **changed: Any) -> dict[int, str]:
         settings = {"device": "auto", "exact": False, "stop": threading.Event(), **changed}
         return run(
             folder,
@@ -421,6 +421,22 @@ def test_machines_that_cannot_take_parts_say_why_and_the_others_do_all(
     blind, other = sorted(told.lines, key=lambda line: "9.9" in line)
     assert f"takes no parts: it does not see the job's folder {folder}" in blind
     assert f"takes no parts: vs-vsr must be {version('vs-vsr')} there" in other
+
+
+@pytest.mark.slow
+def test_a_machine_without_the_package_says_so(
+    nodes: Nodes, go: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job(tmp_path / "job")
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['vs_vsr'] = None")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ['PYTHONPATH']}")
+    nodes(num_cpus=1)
+    told = Told()
+    failed = go(tmp_path / "job", told, None)
+    assert set(failed) == set(range(8))
+    (line,) = told.lines
+    assert "takes no parts: this version of vs-vsr is not installed there (No module" in line
+    assert failed[7] == f"No machine is left to make it. {line}"
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_nvidia_without_a_gpu_is_one_sentence() -> None:
         try:
             made = make(name, picture_format="YUV420P8", width=640, height=480)
         except JobError as e:
-            assert "needs a GPU of NVIDIA" in str(e)
+            assert "needs an NVIDIA GPU" in str(e)
         else:
             assert made.options["rc"] == "vbr" and made.options["b"] == "0"
 

@@ -85,7 +85,7 @@ def test_pictures_decide_which_field_is_first() -> None:
     found = look(clip, "top")
     assert (found.kind, found.top_first) == ("interlaced", False)
     assert found.note == (
-        "The file says top field first, but its pictures are bottom field first: taken so."
+        "The file says top field first, but its pictures are not: taken as bottom field first."
     )
 
 

@@ -104,13 +104,13 @@ def test_a_file_is_hashed_again_only_when_it_changes(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    sha256 = store._sha256
+    sha256 = store.sha256_of
 
     def noted(path: Path) -> str:
         read.append(path)
         return sha256(path)
 
-    monkeypatch.setattr(store, "_sha256", noted)
+    monkeypatch.setattr(store, "sha256_of", noted)
     path = cache / "small.pth"
     path.write_bytes(DATA)
     for _ in range(3):

@@ -34,6 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vs_vsr.bench import peer
 from vs_vsr.bench.machine import machine
+from vs_vsr.bench.networks import ready
 from vs_vsr.bench.parts import parts
 from vs_vsr.devices import default_dtype
 from vs_vsr.models.animesr import AnimeSR
@@ -156,11 +157,9 @@ def _parts(result: dict[str, Any], args: argparse.Namespace) -> dict[str, tuple[
         segment=max(chunk, chosen["segment"]),
         preroll=chosen["preroll"],
     )
-    network = _NETWORKS["BasicVSR"]().eval().requires_grad_(False)
+    cpu = torch.device("cpu")
+    network = ready(_NETWORKS["BasicVSR"](), cpu, default_dtype(cpu))
     assert isinstance(network, BasicVSR)
-    network = network.to(memory_format=torch.channels_last)
-    for parameter in network.parameters():
-        parameter.data = parameter.data.to(default_dtype(torch.device("cpu")))
     found = parts(network, plan, *args.size)
     whole = 1e3 / result["fps"]
     for name, (ms, times) in found.items():

@@ -36,7 +36,7 @@ from vs_vsr.plugin.contract import RGBS, ClipInfo
 from vs_vsr.plugin.plans import FILTERS, plan_for
 from vs_vsr.streaming.clip import Clip
 
-__all__ = ["ROWS", "VRT_RESTORE", "VRT_UPSCALE", "main", "prepared"]
+__all__ = ["ROWS", "VRT_RESTORE", "VRT_UPSCALE", "main", "prepared", "ready"]
 
 # Sizes of the published networks that restore, and of those that upscale.
 VRT_RESTORE: dict[str, Any] = {
@@ -117,12 +117,9 @@ def prepared(
     count = count or default_count
     width, height = int(width * share), int(height * share)
     torch.manual_seed(0)
-    network = make().eval().requires_grad_(False).to(memory_format=torch.channels_last)
     arguments = Arguments(filter_name, {**values, "precision": precision, "device": device})
     options = Options.read(arguments, FILTERS[filter_name].defaults, width, height)
-    network = network.to(options.device)
-    for parameter in network.parameters():
-        parameter.data = parameter.data.to(options.dtype)
+    network = ready(make(), options.device, options.dtype)
     info = ClipInfo(width, height, count, RGBS, 25, 1)
     setup = plan_for(network, arguments, options, info)
     frames = [x.to(options.device) for x in torch.rand(count, 1, 3, height, width)]
@@ -137,6 +134,14 @@ def prepared(
         return (time.perf_counter() - start) / count / share**2
 
     return run
+
+
+def ready[M: nn.Module](network: M, device: torch.device, dtype: torch.dtype) -> M:
+    """The network as a filter runs it: weights in `dtype`, buffers in float32, channels_last."""
+    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    for parameter in network.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return network.to(device)
 
 
 def _wait(device: torch.device) -> None:

@@ -1,8 +1,7 @@
 """Where the time of one BasicVSR frame goes: each part by itself, in ms."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from statistics import median
 
 import torch
@@ -89,14 +88,8 @@ def parts(network: BasicVSR, plan: Plan, width: int, height: int) -> dict[str, t
     # In turn, so that a busy moment of the machine does not hit one part alone.
     for _ in range(_RUNS + 1):
         for name, (work, share, _) in measured.items():
-            with _timed(times[name], share):
-                work()
+            start = time.perf_counter()
+            work()
+            times[name].append(1e3 * share * (time.perf_counter() - start))
     # The first time of each makes what is kept from then on.
     return {name: (median(taken[1:]), measured[name][2]) for name, taken in times.items()}
-
-
-@contextmanager
-def _timed(times: list[float], share: float) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    times.append(1e3 * share * (time.perf_counter() - start))

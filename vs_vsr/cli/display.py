@@ -1,7 +1,6 @@
 """What the user sees while a file is upscaled: a bar, or plain lines, or JSON for scripts."""
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -114,7 +113,6 @@ class Display:
         if self._json:
             with self._lock:
                 tell(json.dumps({"event": kind, "file": self._name, **fields}))
-                sys.stdout.flush()
 
     def phase(self, what: str, share: float) -> None:
         """What is being done beside the parts, and how much of it is, 0 to 1."""

@@ -211,7 +211,7 @@ def _vapoursynth(plugins: Future[Answer]) -> Iterator[Finding]:
         about = f"not loaded: {found['reason']}"
         yield Finding("missing", "core.vsr", about, _this_package())
     elif found["version"] != __version__:
-        about = f"of version {found['version']}, and the package is {__version__}"
+        about = f"version {found['version']}, but the package is {__version__}"
         yield Finding("missing", "core.vsr", about, _this_package())
     else:
         yield Finding("ok", "core.vsr", f"{__version__}: {', '.join(found['filters'])}")
@@ -219,7 +219,7 @@ def _vapoursynth(plugins: Future[Answer]) -> Iterator[Finding]:
         yield Finding("ok", "BestSource", "core.bs")
     else:
         mend = _again("vapoursynth-bestsource")
-        yield Finding("missing", "BestSource", "core.bs is not loaded; files are read by it", mend)
+        yield Finding("missing", "BestSource", "core.bs is not loaded; it reads the files", mend)
     for how, (namespace, package) in DEINTERLACERS.items():
         if namespace in found["namespaces"]:
             yield Finding("ok", namespace, f"core.{namespace}")

@@ -115,7 +115,7 @@ def _degradations(text: str) -> list[str]:
     for name in text.split(","):
         if name.lower() not in known:
             raise argparse.ArgumentTypeError(
-                f"must be of {', '.join(_DEGRADATIONS)}, got {name}. Choose of these."
+                f"must be one of {', '.join(_DEGRADATIONS)}, got {name}. Choose one of these."
             )
     return [known[name.lower()] for name in text.split(",")]
 

@@ -83,7 +83,7 @@ def _join(args: argparse.Namespace) -> int:
         shown = ", ".join(map(str, missing[:10])) + (", …" if missing[10:] else "")
         raise JobError(
             f"all parts must be done, got {len(plan.parts) - len(missing)} of {len(plan.parts)} "
-            f"(without {shown}). Make them with vs-vsr part {folder} K."
+            f"(missing: {shown}). Make them with vs-vsr part {folder} K."
         )
     with Display(Path(plan.out).name) as display:
         with locked(folder):

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from importlib.metadata import files, version
 from typing import Any
 
+from vs_vsr.cli.answers import tell
+
 __all__ = [
     "Answer",
     "Broken",
@@ -92,7 +94,7 @@ def answer() -> None:
     except BaseException as e:
         found["failed"] = f"{type(e).__name__}: {' '.join(str(e).split())}".removesuffix(": ")
     # What was imported may have written without a line's end.
-    sys.stdout.write(f"\n{json.dumps(found)}\n")
+    tell("", json.dumps(found))
 
 
 def module(name: str) -> Answer:

@@ -223,7 +223,7 @@ def _announce(
         lines.append(f"Going on: {done} of {len(plan.parts)} parts are done.")
     lines.append(
         f"About {duration(seconds)}{alone}, {size(forecast.bytes * total)} of pictures, "
-        f"{size(forecast.memory)} of memory or more, by a sample of a few pictures."
+        f"{size(forecast.memory)} of memory or more, judging by a few pictures."
     )
     for line in lines:
         display.say(line)

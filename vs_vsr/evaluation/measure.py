@@ -89,7 +89,7 @@ def pair(
     more = truth.width - output.width, truth.height - output.height
     if not all(0 <= n < SCALE for n in more) or len(output) != len(truth):
         raise ArgumentError(
-            f"{filter_name}: pictures must be as those of GT, {_text(truth)}, got {_text(output)}. "
+            f"{filter_name}: pictures must match those of GT, {_text(truth)}, got {_text(output)}. "
             "Choose the input that belongs to GT, and weights for it."
         )
     if min(output.width, output.height) < LEAST_SIDE:

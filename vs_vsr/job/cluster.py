@@ -21,9 +21,7 @@ from vs_vsr.job.exact import check_parts
 from vs_vsr.job.folder import is_done
 from vs_vsr.job.local import Events
 from vs_vsr.job.node import Board, Work
-from vs_vsr.job.part import part
 from vs_vsr.job.plan import JobPlan
-from vs_vsr.job.progress import Report
 
 __all__ = ["run"]
 
@@ -48,10 +46,6 @@ _START = (
 )
 
 
-def _part(folder: Path, number: int, report: Report, device: str) -> None:
-    part(folder, number, report, device=device)
-
-
 def run(
     folder: Path,
     parts: Sequence[int],
@@ -61,7 +55,7 @@ def run(
     exact: bool,
     events: Events,
     stop: threading.Event,
-    work: Work = _part,
+    work: Work | None = None,
 ) -> dict[int, str]:
     """Make parts on the machines of a cluster, the longest first.
 
@@ -73,7 +67,7 @@ def run(
         exact: Refuse machines of another kind or versions than the first one's.
         events: Who is told how far it is.
         stop: If it is set, no part is begun, and those in hand are finished.
-        work: What makes a part.
+        work: What makes a part; None for `part.part` of each machine.
 
     Returns:
         The parts that failed, and why. Parts that are begun when this is left by an exception are
@@ -158,7 +152,7 @@ class _Run:
         device: str,
         exact: bool,
         events: Events,
-        work: Work,
+        work: Work | None,
     ) -> None:
         self._ray, self._plan, self._folder, self._events = ray, plan, folder, events
         self._hand: dict[Any, int] = {}
@@ -191,8 +185,7 @@ class _Run:
             "name": plan.name,
             "exact": exact,
             "board": self._board,
-            # As bytes: a machine without this package then says so itself.
-            "work": ray.cloudpickle.dumps(work),
+            "work": work,
         }
 
     def _what_a_part_takes(self, device: str) -> tuple[str, int]:
@@ -313,7 +306,7 @@ class _Run:
     def _give_up(self, pending: list[int]) -> None:
         """No machine is left: what is in hand will not be done either."""
         of = "GPUs" if self._resource == "GPU" else f"{self._amount} processor cores"
-        why = " ".join(self._refused.values()) or f"None with {of} is in the cluster any more."
+        why = " ".join(self._refused.values()) or f"The cluster has none with {of} any more."
         for task in self._hand:
             self._ray.cancel(task, force=True)
         for number in [*self._hand.values(), *pending]:
@@ -325,10 +318,10 @@ class _Run:
 def _task() -> Any:
     """What Ray runs; it is sent as a whole, so that it runs where this package is missing too."""
 
+    # Annotations are sent too, so none may name what only this package has.
     def make_part(
-        folder: str, number: int, *, name: str, exact: bool, board: Any, work: bytes
+        folder: str, number: int, *, name: str, exact: bool, board: Any, work: Any
     ) -> tuple[str, str, str] | None:
-        import pickle
         import platform
         from pathlib import Path
 
@@ -337,9 +330,7 @@ def _task() -> Any:
         node = ray.get_runtime_context().get_node_id()
         try:
             from vs_vsr.job.node import keep_to, take
-
-            function = pickle.loads(work)
-        except (ImportError, AttributeError) as e:
+        except ImportError as e:
             return (
                 node,
                 f"{platform.node()} takes no parts: this version of vs-vsr is not installed there "
@@ -355,7 +346,7 @@ def _task() -> Any:
             name,
             gpus=gpus,
             exact=exact,
-            work=function,
+            work=work,
             report=lambda progress: board.put.remote(progress),
         )
         return node, refused, failed

@@ -154,7 +154,7 @@ def encoder(
     kind = _KINDS[name]
     _check_options(name, options)
     if threads < 1:
-        raise JobError(f"threads must be 1 or more, got {threads}. Leave it out for a good number.")
+        raise JobError(f"threads must be 1 or more, got {threads}. Leave it out for the default.")
     _check_format(name, kind, picture_format)
     chosen = {
         **_quality(name, kind, crf, preset),
@@ -196,8 +196,8 @@ def lost_in(made: Encoder, colour: Colour) -> list[str]:
     if made.name in _HDR10 or not (colour.mastering_display or colour.content_light):
         return []
     return [
-        f"dropped: HDR10's data of the display and its light levels, which {made.name} does not "
-        "take from us (its curve and primaries are kept)"
+        f"dropped: HDR10's data on the display and the light levels, which {made.name} does not "
+        "take (the curve and the primaries are kept)"
     ]
 
 
@@ -236,7 +236,7 @@ def opened(
             context.open()
     except av.FFmpegError as e:
         advice = (
-            "It needs a GPU of NVIDIA that has this encoder, and its driver."
+            "It needs an NVIDIA GPU that has this encoder, and its driver."
             if made.name.endswith("_nvenc")
             else "Choose other options or another --encoder."
         )
@@ -305,7 +305,7 @@ def _check_options(name: str, options: Mapping[str, str]) -> None:
             )
         if key.lstrip("-") in _OURS:
             raise JobError(
-                f"options of {name} must leave {key} alone, which parts depend on. "
+                f"options of {name} must leave {key} alone, as parts depend on it. "
                 "Use --crf, --encoder-preset or --threads for what they set."
             )
 

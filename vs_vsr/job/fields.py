@@ -130,8 +130,8 @@ def look(clip: Any, field_order: str) -> Fields:
         note = "The file says progressive, but its pictures are combed: taken as interlaced."
     elif top_first != flagged_top:
         note = (
-            f"The file says {_order(flagged_top)} field first, but its pictures are "
-            f"{_order(top_first)} field first: taken so."
+            f"The file says {_order(flagged_top)} field first, but its pictures are not: taken as "
+            f"{_order(top_first)} field first."
         )
     telecined = 2 * combed.count("telecined") >= len(combed)
     return Fields("telecined" if telecined else "interlaced", top_first, note)
@@ -209,7 +209,7 @@ def times_after(how: str, times: Sequence[int], last_duration: int) -> tuple[lis
     late = max(abs(time - times[0] - n * step) for n, time in enumerate(times))
     if 10 * late > step:
         raise JobError(
-            "source must have pictures at even distances for ivtc, got one that is "
+            "source must have evenly spaced pictures for ivtc, got one that is "
             f"{float(late / step):.1f} pictures off. Use --deinterlace bwdif."
         )
     cycles, tail = divmod(len(times), 5)

@@ -81,7 +81,7 @@ def dropped(source: SourceInfo, out: Path) -> list[str]:
     if source.hdr10_plus:
         lines.append("dropped: HDR10+ (HDR10 is kept)")
     if source.mirrored:
-        lines.append("dropped: that players mirror the pictures")
+        lines.append("dropped: the flag that makes players mirror the pictures")
     with reading(source.path), media(source.path) as container:
         lines += [
             line
@@ -121,7 +121,7 @@ def join(
         _verify(plan, temporary, written, lambda x: report(done[2] + _PASSES[2] * x))
         if out.exists() and not force:
             raise JobError(
-                f"{out} must be a new file, got one that has come since the job began. Move it "
+                f"{out} must be a new file, got one that was made since the job began. Move it "
                 "away, or add --force, and run the same command again: the parts are kept."
             )
         os.replace(temporary, out)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from vs_vsr.errors import DeviceError, JobError, StorageError, VsrError, WeightsError
 from vs_vsr.job.exact import kind_here, settle
+from vs_vsr.job.part import part
 from vs_vsr.job.plan import JobPlan
 from vs_vsr.job.progress import Progress, Report
 
 __all__ = ["Board", "Work", "keep_to", "take"]
 
-# As `part.part`: the job's folder, the part's number, who is told how far it is, and the device.
+# As `part`: the job's folder, the part's number, who is told how far it is, and the device.
 Work = Callable[[Path, int, Report, str], None]
 
 # How long Ray has to take an answer.
@@ -70,7 +71,7 @@ def take(
     *,
     gpus: list[str],
     exact: bool,
-    work: Work,
+    work: Work | None,
     report: Report,
 ) -> tuple[str, str]:
     """Make a part on this machine, if it is one that can.
@@ -81,7 +82,7 @@ def take(
         name: The job's name, which the plan in the folder must have.
         gpus: Those that Ray has lent to this task; none for the processor.
         exact: Whether the machine must be of the kind of all others.
-        work: What makes the part.
+        work: What makes the part; None for `part`.
         report: Told how far it is.
 
     Returns:
@@ -96,7 +97,7 @@ def take(
             _check(folder, name, device, exact=exact)
         except VsrError as e:
             return _refusal(e), ""
-        work(folder, number, report, device)
+        (work or part)(folder, number, report, device)
     except DeviceError:
         raise
     except (StorageError, WeightsError) as e:

@@ -1,6 +1,5 @@
 """Makes one part of a job: its pictures, encoded, checked, and named once they are whole."""
 
-import hashlib
 import json
 import os
 import threading
@@ -18,6 +17,7 @@ from vs_vsr.job.folder import is_done, own_name
 from vs_vsr.job.forecast import work_per_picture
 from vs_vsr.job.plan import JobPlan, Recipe
 from vs_vsr.job.progress import Progress, Report, WorkMeter, memory_in_use
+from vs_vsr.weights.store import identity, obtain, sha256_of
 
 __all__ = ["part"]
 
@@ -25,7 +25,7 @@ __all__ = ["part"]
 _REPORT_S = 0.5
 
 
-def part(folder: Path, number: int, report: Report, *, device: str = "auto") -> None:
+def part(folder: Path, number: int, report: Report, device: str = "auto") -> None:
     """Make a part, unless it is done. A part that is made twice is the same.
 
     Args:
@@ -171,10 +171,8 @@ def _check_source(plan: JobPlan) -> None:
 
 def _check_weights(recipe: Recipe) -> None:
     """Raise JobError if the weights of this name are not those of the plan."""
-    from vs_vsr.weights.store import identity, obtain
-
     path = obtain(recipe.weights, recipe.filter)
-    found = _sha256(path, identity(path))
+    found = _digest(path, identity(path))
     if found != recipe.weights_sha256:
         raise JobError(
             f"{path} must be the weights of the plan (sha256 {recipe.weights_sha256[:12]}), got "
@@ -184,9 +182,9 @@ def _check_weights(recipe: Recipe) -> None:
 
 
 @cache
-def _sha256(path: Path, identity: tuple[object, ...]) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(path: Path, file: tuple[object, ...]) -> str:
+    """The hash of a file; `file` is its identity, so only a file that has changed is read again."""
+    return sha256_of(path)
 
 
 def _write_text(path: Path, text: str) -> None:

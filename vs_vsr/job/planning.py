@@ -1,6 +1,5 @@
 """Makes the plan of a job: reads the source, and settles all that is left open."""
 
-import hashlib
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +35,7 @@ from vs_vsr.plugin.arguments import MATRICES
 from vs_vsr.plugin.contract import ClipInfo
 from vs_vsr.plugin.plans import FILTERS
 from vs_vsr.plugin.worker import Resolved, resolve
-from vs_vsr.weights.store import obtain
+from vs_vsr.weights.store import obtain, sha256_of
 
 __all__ = ["make_plan", "plan_preview"]
 
@@ -227,7 +226,7 @@ def _settled(request: Request, reading: _Reading, device: str) -> _Draft:
         recipe=Recipe(
             filter=request.filter,
             weights=_weights(request, resolved),
-            weights_sha256=_sha256(resolved.weights),
+            weights_sha256=sha256_of(resolved.weights),
             arguments=_arguments(request, resolved, colour),
             deinterlace=request.deinterlace,
             top_field_first=fields.top_first,
@@ -298,7 +297,7 @@ def _about(info: SourceInfo, clip: vs.VideoNode) -> Iterator[str]:
     if (clip.width, clip.height) != (info.width, info.height):
         yield (
             f"Pictures of {info.width}x{info.height} are read as {clip.width}x{clip.height}: "
-            "VapourSynth has none of an odd size with chroma of half the size."
+            "VapourSynth has no odd sizes with chroma of half the size."
         )
 
 
@@ -332,11 +331,6 @@ def _weights(request: Request, resolved: Resolved) -> str:
     name = str(request.arguments.get("weights", FILTERS[request.filter].defaults.weights))
     is_file = Path(name).expanduser().is_file()
     return str(resolved.weights.resolve()) if is_file else name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _range(request: Request, times: Sequence[int], base: Fraction) -> tuple[int, int]:

@@ -151,7 +151,7 @@ def media(path: Path) -> Iterator[InputContainer]:
     """
     with reading(path):
         if stat.S_ISDIR(os.stat(path).st_mode):
-            raise JobError(f"input must be a file, got {path}, a folder. Name a file in it.")
+            raise JobError(f"input must be a file, got the folder {path}. Name a file in it.")
         if os.path.getsize(path) == 0:
             raise JobError(f"input must be a media file, got {path}, which is empty.")
         container = av.open(os.path.abspath(path), options={"protocol_whitelist": "file"})
@@ -256,9 +256,9 @@ def _video(container: InputContainer, path: Path) -> VideoStream:
                 )
             return stream
     kinds = sorted({stream.type for stream in container.streams})
+    found = f"{' and '.join(kinds)} only" if kinds else "no streams"
     raise JobError(
-        f"input must have a video stream, got {path}, which has {' and '.join(kinds) or 'none'} "
-        "only. Name another file."
+        f"input must have a video stream, got {path}, which has {found}. Name another file."
     )
 
 
@@ -295,9 +295,9 @@ def _first_picture(container: InputContainer, stream: VideoStream, path: Path) -
         if tried >= _PACKETS_TO_TRY:
             break
     raise JobError(
-        f"input must have pictures that FFmpeg can decode, got {path}, of whose first {tried} "
-        f"packets ({stream.codec_context.name}) none can be. It is encrypted or damaged: get "
-        "another copy of it."
+        f"input must have pictures that FFmpeg can decode, got {path}: none of its first "
+        f"{tried} packets ({stream.codec_context.name}) can be decoded. It is encrypted or "
+        "damaged: get another copy of it."
     )
 
 

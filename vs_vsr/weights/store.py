@@ -22,7 +22,16 @@ from vs_vsr.weights.form import FormError, kind_of
 from vs_vsr.weights.registry import lookup, named_filter, subject
 from vs_vsr.weights.rows import Row
 
-__all__ = ["cache_folder", "copies", "fetch", "identity", "is_intact", "local_file", "obtain"]
+__all__ = [
+    "cache_folder",
+    "copies",
+    "fetch",
+    "identity",
+    "is_intact",
+    "local_file",
+    "obtain",
+    "sha256_of",
+]
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -93,6 +102,16 @@ def identity(path: Path) -> tuple[object, ...]:
     # The change time too: programs can set the modification time, but not this one.
     times = (stat.st_mtime_ns, stat.st_ctime_ns)
     return (real, stat.st_dev, stat.st_ino, stat.st_size, *times)
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's bytes, as 64 hexadecimal digits.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_intact(path: Path, row: Row) -> bool:
@@ -211,7 +230,7 @@ def _is_sound(path: Path, sha256: str, size_bytes: int | None, file: tuple[objec
 
 def _fault(path: Path, sha256: str, size_bytes: int | None) -> str:
     """Why `path` is not the file of that hash; empty if nothing shows that."""
-    got = _sha256(path) if sha256 else ""
+    got = sha256_of(path) if sha256 else ""
     if not got.startswith(sha256):
         return f"its sha256 begins with {got[:8]}, not {sha256[:8]}"
     if len(sha256) == len(got) > 0:
@@ -236,11 +255,6 @@ def _is_whole_zip(path: Path) -> bool:
     # Each kind of damage has its own exception.
     except Exception:
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _by_hand(row: Row, target: Path) -> str:
