@@ -447,15 +447,16 @@ typedef struct {
 #define LOOKAHEAD "lookahead:int:opt;"
 #define SEGMENT "segment:int:opt;"
 #define PREROLL "preroll:int:opt;"
+#define LATENCY "latency:data:opt;"
 #define AFTER "tile:int:opt;overlap:int:opt;scenes:data:opt;matrix:data:opt;prefetch:int:opt;"
 
 static const Filter filters[] = {
-    {"BasicVSR", BEFORE LOOKAHEAD SEGMENT PREROLL AFTER},
-    {"IconVSR", BEFORE LOOKAHEAD SEGMENT PREROLL AFTER "keyframe:int:opt;"},
+    {"BasicVSR", BEFORE LOOKAHEAD SEGMENT PREROLL LATENCY AFTER},
+    {"IconVSR", BEFORE LOOKAHEAD SEGMENT PREROLL LATENCY AFTER "keyframe:int:opt;"},
     {"EDVR", BEFORE AFTER "padding:data:opt;"},
-    {"RealBasicVSR", BEFORE LOOKAHEAD SEGMENT PREROLL AFTER "refine_threshold:float:opt;"},
+    {"RealBasicVSR", BEFORE LOOKAHEAD SEGMENT PREROLL LATENCY AFTER "refine_threshold:float:opt;"},
     {"VRT", BEFORE LOOKAHEAD AFTER "sigma:float:opt;"},
-    {"BasicVSRPP", BEFORE LOOKAHEAD PREROLL AFTER},
+    {"BasicVSRPP", BEFORE LOOKAHEAD PREROLL LATENCY AFTER},
     {"AnimeSR", BEFORE SEGMENT PREROLL AFTER},
 };
 

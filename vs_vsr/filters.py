@@ -70,11 +70,15 @@ class RecurrentArguments(CommonArguments, total=False):
     segment: Frames over which the forward state is carried, a multiple of `chunk`, default 120, or
         the next multiple, and at least 2 chunks. A seek computes from the segment's start.
     preroll: Frames before a segment that warm its state up, default 10.
+    latency: "normal", or "low" for players and previews: the first picture, and that after a seek,
+        comes several times sooner, at less speed and a little less quality. It changes the defaults
+        of `chunk` (10), `lookahead` (7), `segment` (30) and `preroll` (7).
     """
 
     lookahead: int
     segment: int
     preroll: int
+    latency: Literal["normal", "low"]
 
 
 def basicvsr(clip: "VideoNode", **arguments: Unpack[RecurrentArguments]) -> "VideoNode":
@@ -215,6 +219,7 @@ def basicvsrpp(
     *,
     lookahead: int | None = None,
     preroll: int | None = None,
+    latency: Literal["normal", "low"] | None = None,
     **arguments: Unpack[CommonArguments],
 ) -> "VideoNode":
     """Upscale a clip four times, or restore it, with BasicVSR++.
@@ -223,6 +228,8 @@ def basicvsrpp(
         clip: As for `basicvsr`.
         lookahead: Frames after a chunk that its passes see, default 15.
         preroll: Frames before a chunk that its passes see, default 15.
+        latency: "normal", or "low" for players and previews. It changes the defaults of `chunk`
+            (10), `lookahead` (7) and `preroll` (7).
         arguments: As in `CommonArguments`; `chunk` is 60 by default, `weights` "reds4".
 
     Returns:
@@ -234,7 +241,8 @@ def basicvsrpp(
 
     Source: BasicVSR++, arXiv:2104.13371.
     """
-    return _call("BasicVSRPP", clip, {"lookahead": lookahead, "preroll": preroll, **arguments})
+    around = {"lookahead": lookahead, "preroll": preroll, "latency": latency}
+    return _call("BasicVSRPP", clip, {**around, **arguments})
 
 
 def animesr(

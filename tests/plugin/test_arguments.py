@@ -130,7 +130,7 @@ def chunk(defaults: Defaults, on_gpu: str) -> str:
 
 def segment(defaults: Defaults) -> str:
     """The default of `segment`, in the words of the page."""
-    return str(defaults.segment_frames or f"{defaults.segment_chunks} chunks")
+    return str(defaults.segment_frames or defaults.segment_chunks * defaults.chunk)
 
 
 def defaults() -> str:
@@ -138,8 +138,13 @@ def defaults() -> str:
     names = ("chunk", "lookahead", "segment", "preroll", "tile", "overlap")
     head = ["filter", "`weights`", "`precision`", *(f"`{name}`" for name in names)]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for name, row in FILTERS.items():
-        d = row.defaults
+    rows = [(name, f"`{name}`", row.defaults) for name, row in FILTERS.items()]
+    rows += [
+        (name, f'`{name}`, `latency="low"`', row.low_latency)
+        for name, row in FILTERS.items()
+        if row.low_latency
+    ]
+    for name, title, d in rows:
         in_table = "{0.cpu_chunk}, on a GPU {0.chunk}"
         values = {**vars(d), "chunk": chunk(d, in_table), "segment": segment(d)}
         if name == "VRT":
@@ -147,7 +152,7 @@ def defaults() -> str:
         cells = [str(values[key]) if key in signature(name) else "" for key in names]
         precision = {None: "auto", torch.float32: "fp32"}[d.dtype]
         weights = f'`"{d.weights}"`' if d.weights else "must be named"
-        lines.append(f"| {' | '.join([f'`{name}`', weights, f'`"{precision}"`', *cells])} |")
+        lines.append(f"| {' | '.join([title, weights, f'`"{precision}"`', *cells])} |")
     return "\n".join(lines)
 
 
@@ -176,6 +181,11 @@ def test_the_defaults_in_the_docstrings_are_those_of_the_plans(name: str) -> Non
     for argument, value in (("lookahead", d.lookahead), ("preroll", d.preroll)):
         if argument in signature(name):
             assert re.search(rf"{argument}: [^:]*default {value}\.", where)
+    if low := FILTERS[name].low_latency:
+        for argument in ("chunk", "lookahead", "preroll"):
+            told = f"`{argument}` ({getattr(low, argument)})"
+            assert told in where
+        assert "segment" not in signature(name) or f"`segment` ({segment(low)})" in where
     if "segment" in signature(name):
         assert re.search(rf"segment: [^:]*default {segment(d)}\b", where)
 

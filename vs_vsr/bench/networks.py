@@ -33,7 +33,7 @@ from vs_vsr.models.realbasicvsr import RealBasicVSR
 from vs_vsr.models.vrt import VRT
 from vs_vsr.plugin.arguments import Arguments, Options
 from vs_vsr.plugin.contract import RGBS, ClipInfo
-from vs_vsr.plugin.plans import FILTERS, plan_for
+from vs_vsr.plugin.plans import defaults_for, plan_for
 from vs_vsr.streaming.clip import Clip
 
 __all__ = ["ROWS", "VRT_RESTORE", "VRT_UPSCALE", "main", "prepared", "ready"]
@@ -118,7 +118,7 @@ def prepared(
     width, height = int(width * share), int(height * share)
     torch.manual_seed(0)
     arguments = Arguments(filter_name, {**values, "precision": precision, "device": device})
-    options = Options.read(arguments, FILTERS[filter_name].defaults, width, height)
+    options = Options.read(arguments, defaults_for(arguments), width, height)
     network = ready(make(), options.device, options.dtype)
     info = ClipInfo(width, height, count, RGBS, 25, 1)
     setup = plan_for(network, arguments, options, info)

@@ -21,7 +21,7 @@ from vs_vsr.streaming.plan import Plan, WindowPlan
 from vs_vsr.streaming.tiles import Tile, tiles
 from vs_vsr.streaming.windows import WindowStream
 
-__all__ = ["FILTERS", "Filter", "Setup", "plan_for", "work_format"]
+__all__ = ["FILTERS", "Filter", "Setup", "defaults_for", "plan_for", "work_format"]
 
 # The longest clip that VapourSynth allows.
 _MOST_FRAMES = 2**31 - 1
@@ -66,6 +66,21 @@ class Filter:
     """What the filter's arguments say about the network, as `load_model` takes it."""
     footprint: Footprint | None = None
     """What its published network takes on a GPU; None if its tiles bound that."""
+    low_latency: Defaults | None = None
+    """The defaults with `latency="low"`; None if it does not have this argument."""
+
+
+def defaults_for(arguments: Arguments) -> Defaults:
+    """The defaults that hold for these arguments.
+
+    Raises:
+        ArgumentError: `latency` breaks its rule.
+    """
+    row = FILTERS[arguments.filter_name]
+    if row.low_latency is None:
+        return row.defaults
+    latency = arguments.choice("latency", "normal", ("normal", "low"))
+    return row.low_latency if latency == "low" else row.defaults
 
 
 def plan_for(
@@ -90,11 +105,13 @@ def plan_for(
         ArgumentError: An argument breaks its rule.
     """
     # Chosen by the filter's name, because a reload makes other classes.
-    row = FILTERS[arguments.filter_name]
+    row, defaults = FILTERS[arguments.filter_name], defaults_for(arguments)
     if options.device.type == "cpu" or row.footprint is None or not fit:
-        setup = row.plan(network, arguments, row.defaults, options, clip)
+        setup = row.plan(network, arguments, defaults, options, clip)
         return replace(setup, tile=options.tile, overlap=options.overlap)
-    defaults, options, message = _on_gpu(network, arguments, row, row.footprint, options, clip)
+    defaults, options, message = _on_gpu(
+        network, arguments, defaults, row.footprint, options, clip
+    )
     setup = row.plan(network, arguments, defaults, options, clip)
     plan = setup.plan
     gpu_bytes = needed(
@@ -130,7 +147,7 @@ def work_format(clip_format: int, device: torch.device) -> int:
 def _on_gpu(
     network: Any,
     arguments: Arguments,
-    row: Filter,
+    defaults: Defaults,
     footprint: Footprint,
     options: Options,
     clip: ClipInfo,
@@ -138,11 +155,11 @@ def _on_gpu(
     """Defaults and options whose chunk and tile fit in a GPU, and a message about them."""
     given = [arguments.given(name) for name in ("chunk", "tile")]
     if all(given):
-        return row.defaults, options, ""
+        return defaults, options, ""
     # The devices of a filter must all have one plan.
     device = min(options.devices, key=devices.memory_bytes)
     name, total = arguments.filter_name, devices.memory_bytes(device)
-    asked = arguments.at_least("chunk", row.defaults.chunk, 0) or clip.num_frames
+    asked = arguments.at_least("chunk", defaults.chunk, 0) or clip.num_frames
     if given[0]:
         asked = min(asked, clip.num_frames)
     shorter = [asked] if given[0] else shorter_chunks(asked)
@@ -152,7 +169,7 @@ def _on_gpu(
     choices = {
         "width": clip.width,
         "height": clip.height,
-        "inputs": 2 * row.defaults.lookahead + row.defaults.preroll + asked,
+        "inputs": 2 * defaults.lookahead + defaults.preroll + asked,
         "picture_bytes": _picture_bytes(network, options, clip),
         "sample": _sample_bytes(options, clip),
         "itemsize": options.dtype.itemsize,
@@ -176,9 +193,10 @@ def _on_gpu(
     if (chunk, tile) != (asked, options.tile):
         message = f"{name}: chunk is {chunk} and tile is {tile}, as {device} has {_gib(total)}."
     if tile != options.tile:
-        overlap = arguments.at_least("overlap", min(row.defaults.overlap, tile // 4), 0)
+        overlap = arguments.at_least("overlap", min(defaults.overlap, tile // 4), 0)
         options = replace(options, tile=tile, overlap=overlap)
-    defaults = row.defaults if chunk == asked else replace(row.defaults, chunk=chunk)
+    if chunk != asked:
+        defaults = replace(defaults, chunk=chunk)
     return defaults, options, message
 
 
@@ -403,6 +421,17 @@ def _refine_threshold(arguments: Arguments) -> dict[str, Any]:
 _BASICVSR = Defaults(
     chunk=30, cpu_chunk=60, lookahead=15, segment_chunks=2, segment_frames=120, preroll=10
 )
+# For players and previews: the first picture comes after 17 backward steps, and a seek runs at most
+# 20 forward steps and the preroll first.
+_BASICVSR_SOON = replace(
+    _BASICVSR,
+    chunk=10,
+    cpu_chunk=None,
+    lookahead=7,
+    segment_chunks=3,
+    segment_frames=0,
+    preroll=7,
+)
 # This chunk is for interpolation. VRT's other networks take two of their own windows less what they
 # share, as the published tests do. The tiles are those of the tests too; memory grows with their
 # area. float32, because what half precision costs on the released weights is not measured.
@@ -421,17 +450,24 @@ _VRT = Defaults(
 _PLAIN, _REFILLED = Footprint(5500, 370), Footprint(19800, 370)
 
 FILTERS = {
-    "BasicVSR": Filter(_BASICVSR, _recurrent, footprint=_PLAIN),
-    "IconVSR": Filter(_BASICVSR, _iconvsr, _keyframe, _REFILLED),
+    "BasicVSR": Filter(_BASICVSR, _recurrent, footprint=_PLAIN, low_latency=_BASICVSR_SOON),
+    "IconVSR": Filter(_BASICVSR, _iconvsr, _keyframe, _REFILLED, _BASICVSR_SOON),
     # Its frames share only features, which are kept: a short chunk costs nothing and starts soon.
     "EDVR": Filter(Defaults(chunk=10), _edvr, _padding, Footprint(29800, 80)),
     "RealBasicVSR": Filter(
-        replace(_BASICVSR, weights="reds"), _recurrent, _refine_threshold, _PLAIN
+        replace(_BASICVSR, weights="reds"),
+        _recurrent,
+        _refine_threshold,
+        _PLAIN,
+        replace(_BASICVSR_SOON, weights="reds"),
     ),
     "VRT": Filter(_VRT, _vrt),
     # It computes frames on both sides of every chunk too, so long chunks waste less.
     "BasicVSRPP": Filter(
-        Defaults(chunk=60, lookahead=15, preroll=15), _basicvsrpp, footprint=Footprint(24500, 820)
+        Defaults(chunk=60, lookahead=15, preroll=15),
+        _basicvsrpp,
+        footprint=Footprint(24500, 820),
+        low_latency=Defaults(chunk=10, lookahead=7, preroll=7),
     ),
     # It sees one frame ahead whatever the chunk is, so the shortest chunk starts soonest, and is no
     # slower (measured).

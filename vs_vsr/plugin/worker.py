@@ -14,7 +14,7 @@ from vs_vsr.errors import ArgumentError
 from vs_vsr.plugin.arguments import Arguments, Options
 from vs_vsr.plugin.contract import RGBH, ClipInfo, GpuWorker, HostWorker, Spec
 from vs_vsr.plugin.gpu import GpuDevice
-from vs_vsr.plugin.plans import FILTERS, Setup, plan_for, work_format
+from vs_vsr.plugin.plans import FILTERS, Setup, defaults_for, plan_for, work_format
 from vs_vsr.plugin.steps import FilterWorker, GpuFilterWorker, memory_errors
 from vs_vsr.plugin.turns import SegmentsInTurn
 from vs_vsr.streaming.gaps import Gaps
@@ -66,7 +66,7 @@ def resolve(filter_name: str, values: Mapping[str, int | float | str], clip: Cli
         VsrError: As for `create`.
     """
     arguments = Arguments(filter_name, values)
-    options = Options.read(arguments, FILTERS[filter_name].defaults, clip.width, clip.height)
+    options = Options.read(arguments, defaults_for(arguments), clip.width, clip.height)
     setup = plan_for(_network(arguments, options), arguments, options, clip)
     plan = setup.plan
     precisions = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -110,7 +110,7 @@ def create(
             "Convert its parts to one with clip.resize, or filter each by itself."
         )
     arguments = Arguments(filter_name, values)
-    defaults = FILTERS[filter_name].defaults
+    defaults = defaults_for(arguments)
     options = Options.read(arguments, defaults, clip.width, clip.height, clip.gpu)
 
     def set_up(device: torch.device, dtype: torch.dtype, *, fit: bool = True) -> Setup:
