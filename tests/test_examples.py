@@ -127,7 +127,7 @@ def test_every_argument_of_the_filter_is_passed_on(weights: Path, tmp_path: Path
     given = {
         "weights": weights, "device": "cpu", "precision": "fp32", "chunk": 2, "lookahead": 1,
         "segment": 4, "preroll": 1, "tile": 64, "overlap": 16, "scenes": "off", "matrix": "709",
-        "prefetch": 1,
+        "prefetch": 1, "latency": "low",
     }  # fmt: skip
     taken = {part.split(":")[0] for part in core.vsr.BasicVSR.signature.split(";") if part}
     assert set(given) == taken - {"clip"}
