@@ -82,7 +82,7 @@ def basicvsr(clip: "VideoNode", **arguments: Unpack[RecurrentArguments]) -> "Vid
 
     Args:
         clip: Any constant format and size, progressive. Formats other than RGBS and RGBH are
-            converted to RGBS and back; values are clamped to [0, 1] in RGB.
+            converted to RGB in floats and back; values are clamped to [0, 1] in RGB.
         arguments: As in `RecurrentArguments`; `chunk` is 60 by default (on a GPU 30), `weights`
             "reds4".
 

@@ -71,7 +71,7 @@ def test_a_capped_chunk_is_reported_beside_the_video(weights: Path, tmp_path: Pa
     side = int((memory_bytes() / (3 * 60 * 16 * 12)) ** 0.5)
     script.write_text(
         HEAD
-        + f"clip = core.std.BlankClip(format=vs.RGB24, width={side}, height={side}, length=180)\n"
+        + f"clip = core.std.BlankClip(format=vs.RGB48, width={side}, height={side}, length=180)\n"
         + f"core.vsr.BasicVSR(clip, weights={str(weights)!r}).set_output()\n"
     )
     done = run("vspipe", "--info", script, "-")
