@@ -478,8 +478,8 @@ def _picture_bytes(network: Any, options: Options, clip: ClipInfo) -> int:
 def _sum_bytes(network: Any, options: Options, clip: ClipInfo, *, windows: bool = False) -> int:
     """Memory on a CPU of one output frame while tiles, or windows, are added up in float32.
 
-    These are the sum and what is added to it: one tile, or a window whose tiles are added up.
-    `_on_gpu` counts that of a GPU.
+    These are the sum and what is added to it: one tile, or a window whose tiles are added up. A GPU
+    has them in its own memory, for which there is memory.py.
     """
     whole = clip.width * clip.height
     is_tiled = 0 < options.tile < max(clip.width, clip.height)
