@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-enum { VSR_ABI = 7, VSR_MESSAGE_SIZE = 1024 };
+enum { VSR_ABI = 8, VSR_MESSAGE_SIZE = 1024 };
 
 enum { VSR_INT = 0, VSR_FLOAT = 1, VSR_STRING = 2 };
 
@@ -31,7 +31,8 @@ typedef struct {
 
 /* What a filter turns the clip into, and how its work is laid out. */
 typedef struct {
-    int32_t work_format;               /* pfRGBS or pfRGBH: what the network's side reads and writes */
+    int32_t input_format;              /* pfRGBS or pfRGBH: what the network's side reads */
+    int32_t output_format;             /* pfRGBS or pfRGBH: what it writes; the same for a clip on a GPU */
     int32_t width, height, num_frames; /* of the output */
     int64_t fps_num, fps_den;          /* of the output */
     int32_t frames_per_input;          /* output frames for each input frame */
@@ -65,7 +66,7 @@ typedef struct {
 
 typedef struct {
     VsrStep step;
-    int32_t in_width, in_height, out_width, out_height, sample_bytes;
+    int32_t in_width, in_height, in_sample_bytes, out_width, out_height, out_sample_bytes;
     int32_t in_count, out_count;
     const VsrFrame *in, *out;
     const void *host; /* for VsrExports.log */

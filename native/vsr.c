@@ -180,8 +180,9 @@ static int run(Chunk *d, const VsrStep *step, VSFrame **out, int out_count, int6
     int done = 0, lost = 0, answered = 1;
     if (!*error) {
         const Host host = {core, vsapi};
-        VsrJob job = {*step, d->in_info.width, d->in_info.height, d->out_info.width, d->out_info.height,
-                      d->out_info.format.bytesPerSample, count, out_count, views, views + count, &host, 0,
+        const VSVideoInfo *from = &d->in_info, *to = &d->out_info;
+        VsrJob job = {*step, from->width, from->height, from->format.bytesPerSample, to->width, to->height,
+                      to->format.bytesPerSample, count, out_count, views, views + count, &host, 0,
                       d->gpu ? gpu_views : NULL, 0, 0, 0, 0};
         d->worker.python.run(d->worker.instance, &job, error);
         done = job.done;
@@ -597,14 +598,14 @@ static VSNode *build(const Filter *filter, VSNode *clip, Gpu *gpu, const VsrSpec
     const VSVideoFormat *f = &vsapi->getVideoInfo(clip)->format;
     uint32_t format = vsapi->queryVideoFormatID(f->colorFamily, f->sampleType, f->bitsPerSample,
                                                 f->subSamplingW, f->subSamplingH, core);
-    int convert = format != (uint32_t)spec->work_format;
+    int convert = format != (uint32_t)spec->input_format || format != (uint32_t)spec->output_format;
     VSNode *originals = spec->frames_per_input > 1 ? vsapi->addNodeRef(clip) : NULL;
     VSNode *in = convert_in(filter->name, clip, spec->matrix, spec->hdr_matrix, convert, core, vsapi);
     VSNode *chunks = NULL, *node = NULL;
     VSVideoInfo picture = {0}, out;
     if (in && convert) {
         char reason[VSR_MESSAGE_SIZE / 2];
-        in = convert_to(in, (uint32_t)spec->work_format, -1, -1, -1, core, vsapi, reason, sizeof reason);
+        in = convert_to(in, (uint32_t)spec->input_format, -1, -1, -1, core, vsapi, reason, sizeof reason);
         if (!in)
             write_text(error, VSR_MESSAGE_SIZE,
                        "%s: resize cannot convert clip to RGB: %s. Convert it first.", filter->name, reason);
@@ -620,6 +621,7 @@ static VSNode *build(const Filter *filter, VSNode *clip, Gpu *gpu, const VsrSpec
     }
     if (in) {
         out = picture;
+        vsapi->getVideoFormatByID(&out.format, (uint32_t)spec->output_format, core);
         out.width = spec->width;
         out.height = spec->height;
         out.numFrames = spec->num_frames;

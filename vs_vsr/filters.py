@@ -86,8 +86,8 @@ def basicvsr(clip: "VideoNode", **arguments: Unpack[RecurrentArguments]) -> "Vid
 
     Args:
         clip: Any constant format and size, progressive. Formats other than RGBS and RGBH are
-            converted to RGBS and back; values are clamped to [0, 1] in RGB.
-        arguments: As in `RecurrentArguments`; `chunk` is 60 by default (on a GPU 30), `weights`
+            converted to RGB in floats and back; values are clamped to [0, 1] in RGB.
+        arguments: As in `RecurrentArguments`; `chunk` is 90 by default (on a GPU 30), `weights`
             "reds4".
 
     Returns:
@@ -112,7 +112,7 @@ def iconvsr(
         keyframe: Frames from one keyframe to the next, counted from frame 0; at a keyframe both
             branches are refilled. Default 5, as the published networks were trained. The first and
             the last frame of a shot are always keyframes.
-        arguments: As in `RecurrentArguments`; `chunk` is 60 by default (on a GPU 30), `weights`
+        arguments: As in `RecurrentArguments`; `chunk` is 90 by default (on a GPU 30), `weights`
             "reds4". A seek computes the backward pass of the segment's chunks too.
 
     Returns:
@@ -169,7 +169,7 @@ def realbasicvsr(
             every published configuration; 5 is what these suggest for dynamic refinement. The
             reference decides once for a whole clip; the filter decides for each chunk, and for
             each tile of it.
-        arguments: As in `RecurrentArguments`; `chunk` is 60 by default (on a GPU 30), `weights`
+        arguments: As in `RecurrentArguments`; `chunk` is 90 by default (on a GPU 30), `weights`
             "reds".
 
     Returns:

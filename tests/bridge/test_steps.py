@@ -63,6 +63,40 @@ def test_streaming_in_order_takes_one_step_a_chunk(stand_in: ModuleType) -> None
     assert worker.done == [worker.plan.render(k) for k in range(10)]
 
 
+@pytest.mark.parametrize("clip_format", [vs.RGBS, vs.RGBH, vs.YUV444PS, vs.YUV420P8])
+@pytest.mark.parametrize("reads", ["RGBS", "RGBH"])
+@pytest.mark.parametrize("writes", ["RGBS", "RGBH"])
+def test_what_is_read_and_what_is_written_have_their_own_formats(
+    stand_in: ModuleType, reads: str, writes: str, clip_format: int
+) -> None:
+    # Rows of 50 samples are padded otherwise in each type; each pixel has its own value.
+    blank = core.std.BlankClip(format=vs.RGBS, width=50, height=4, length=6, keep=True)
+
+    def draw(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        f = f.copy()
+        for p in range(3):
+            np.asarray(f[p])[:] = np.linspace(0.1 * p, 1 - 0.1 * n, 200).reshape(4, 50)
+        return f
+
+    options = {"format": clip_format}
+    if clip_format in (vs.YUV444PS, vs.YUV420P8):
+        options["matrix"] = vs.MATRIX_BT709
+    clip = blank.std.ModifyFrame(blank, draw).resize.Bicubic(**options)
+    out = core.vsr.BasicVSR(clip, weights=f"formats {reads} {writes}")
+    assert out.format.id == clip_format
+    # The core's own conversions, on either side of the worker's.
+    want = clip.resize.Bicubic(format=getattr(vs, reads))
+    want = want.resize.Point(200, 16).resize.Point(format=getattr(vs, writes))
+    want = want.resize.Bicubic(**options)
+    for got, expected in zip(out.frames(), want.frames(), strict=True):
+        for p in range(3):
+            np.testing.assert_array_equal(np.asarray(got[p]), np.asarray(expected[p]))
+        assert not [name for name in got.props if name.startswith("_Vsr")]
+    (worker,) = stand_in.workers
+    types = {"RGBS": {"float32"}, "RGBH": {"float16"}}
+    assert (worker.read, worker.written) == (types[reads], types[writes])
+
+
 def test_a_seek_advances_through_the_segment_first(stand_in: ModuleType) -> None:
     out = core.vsr.BasicVSR(numbered(), weights="count")
     assert values(out.get_frame(30)) == expected(30)

@@ -67,16 +67,16 @@ def test_standard_output_is_the_video_and_nothing_else(weights: Path, tmp_path: 
 @pytest.mark.slow
 def test_a_capped_chunk_is_reported_beside_the_video(weights: Path, tmp_path: Path) -> None:
     script = tmp_path / "large.vpy"
-    # Frames of which three chunks of 60 do not fit, and of a few do: 16 pixels out for each one.
-    side = int((memory_bytes() / (3 * 60 * 16 * 12)) ** 0.5)
+    # Frames of which three chunks of 90 do not fit, and of a few do: 16 pixels out for each one.
+    side = int((memory_bytes() / (3 * 90 * 16 * 12)) ** 0.5)
     script.write_text(
         HEAD
-        + f"clip = core.std.BlankClip(format=vs.RGB24, width={side}, height={side}, length=180)\n"
+        + f"clip = core.std.BlankClip(format=vs.RGB48, width={side}, height={side}, length=270)\n"
         + f"core.vsr.BasicVSR(clip, weights={str(weights)!r}).set_output()\n"
     )
     done = run("vspipe", "--info", script, "-")
     assert f"Width: {4 * side}".encode() in done.stdout
-    message = rb"BasicVSR: chunk is (3\d) instead of 60 frames, because each takes \d+ MiB"
+    message = rb"BasicVSR: chunk is (5\d) instead of 90 frames, because each takes \d+ MiB"
     assert re.search(message, done.stderr)
     assert b"chunk is" not in done.stdout
 

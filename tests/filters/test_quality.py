@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import vapoursynth as vs
 from PIL import Image
 
@@ -13,6 +14,7 @@ from vs_vsr.evaluation.measure import low_resolution, pair, scores
 from vs_vsr.evaluation.scores import luma, psnr
 from vs_vsr.evaluation.separable import Array
 from vs_vsr.plugin import worker
+from vs_vsr.plugin.plans import formats
 
 core = vs.core
 
@@ -89,15 +91,20 @@ def test_bfloat16_and_the_streaming_defaults_cost_little(shared: Path) -> None:
     assert (stream - whole).min() > -0.1
 
 
+@pytest.mark.parametrize(
+    ("precision", "device"),
+    # A GPU reads and writes half floats for clips of up to 10 bits, a processor only writes them.
+    [("fp32", torch.device("cuda")), ("bf16", torch.device("cpu"))],
+    ids=["gpu", "processor"],
+)
 def test_half_floats_between_the_nodes_cost_nothing(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Path, monkeypatch: pytest.MonkeyPatch, precision: str, device: torch.device
 ) -> None:
-    """A GPU reads and writes them for clips of up to 10 bits."""
     source = walk(shared, "BDx4")[:10]
     got = []
-    for work_format in (vs.RGBS, vs.RGBH):
-        monkeypatch.setattr(worker, "work_format", lambda *_, f=work_format: int(f))
-        clip = core.vsr.BasicVSR(source, weights="vimeo90k-bd", precision="fp32", chunk=0)
+    for both in ((vs.RGBS, vs.RGBS), formats(vs.RGB24, device)):
+        monkeypatch.setattr(worker, "formats", lambda *_, both=both: tuple(map(int, both)))
+        clip = core.vsr.BasicVSR(source, weights="vimeo90k-bd", precision=precision, chunk=0)
         pictures = [np.stack([np.asarray(f[p]) for p in range(3)]) for f in clip.frames(close=True)]
         got.append([psnr(luma(a), b) for a, b in zip(pictures, truth(shared), strict=False)])
     difference = np.subtract(got[0], got[1])

@@ -24,7 +24,7 @@ from test_every_filter import CUT, LENGTH, filtered, moving, pixels, small
 
 from vs_vsr import devices
 from vs_vsr.models.layers import Upsampler
-from vs_vsr.plugin import arguments, bridge, worker
+from vs_vsr.plugin import arguments, bridge, plans, worker
 from vs_vsr.plugin.contract import RGBH, ClipInfo, Spec
 from vs_vsr.plugin.gpu import GpuDevice
 from vs_vsr.transfer.resident import ResidentTransfer
@@ -91,7 +91,7 @@ def resident(
             settings.get("capacity", spec.cache_frames),
             (clip.height, clip.width),
             (spec.height, spec.width),
-            torch.float16 if spec.work_format == RGBH else torch.float32,
+            torch.float16 if spec.output_format == RGBH else torch.float32,
         )
     )
     return made[-1]
@@ -99,6 +99,7 @@ def resident(
 
 def pretend_that_the_gpu_is_the_processor() -> None:
     vars(worker)["_resident"] = resident
+    vars(worker)["formats"] = lambda format, device: plans.formats(format, torch.device("cuda"))
     vars(arguments)["find_device_of_clip"] = lambda filter_name, name, uuid, gpu_name: CPU
 
 

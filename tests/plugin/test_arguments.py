@@ -147,6 +147,9 @@ def defaults() -> str:
     for name, title, d in rows:
         in_table = "{0.cpu_chunk}, on a GPU {0.chunk}"
         values = {**vars(d), "chunk": chunk(d, in_table), "segment": segment(d)}
+        if d.cpu_chunk:
+            longer = d.segment_chunks * d.cpu_chunk
+            values["segment"] = f"{longer}, on a GPU {d.segment_frames}"
         if name == "VRT":
             values["chunk"] = f"{d.chunk}, or 2 windows of the network less `lookahead`"
         cells = [str(values[key]) if key in signature(name) else "" for key in names]

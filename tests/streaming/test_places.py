@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import drifting
 from networks import NETWORKS, network
 from torch import Tensor
 
+from vs_vsr.models.stream import Planes
 from vs_vsr.streaming.plan import Plan
 from vs_vsr.streaming.runner import Runner
 from vs_vsr.streaming.tiles import tiles
 from vs_vsr.streaming.windows import WindowStream
+from vs_vsr.transfer.host import HostTransfer
 
 pytestmark = pytest.mark.slow
 
@@ -41,28 +44,54 @@ def check_finite(pictures: Sequence[Tensor]) -> None:
     assert all(torch.isfinite(picture).all() for picture in pictures)
 
 
-@pytest.mark.parametrize(
+EVERY_WAY = pytest.mark.parametrize(
     ("name", "tile"), [*((name, 0) for name in NETWORKS), ("BasicVSR", 16), ("AnimeSR", 16)]
 )
+
+
+class Clip:
+    """A short clip, and a runner that makes all its pictures."""
+
+    def __init__(self, name: str, tile: int, dtype: torch.dtype = torch.float32) -> None:
+        model: Any = network(name).to(dtype)
+        side = 64 if NETWORKS[name].filter == "VRT" else 32
+        count = 4 if NETWORKS[name].filter == "VRT" else 5
+        self.frames = drifting(count, side, side)
+        stream = model
+        if NETWORKS[name].filter == "VRT":
+            sigma = NETWORKS[name].arguments.get("sigma")
+            stream = WindowStream(model, None, tile=0, overlap=0, sigma=sigma)
+        plan = Plan.whole(count, context=2 * getattr(model, "radius", 0))
+        self.runner = Runner(stream, plan, "off", tiles(side, side, tile, 4, model.scale))
+        self.pictures = model.frames_per_input * count
+        self.side = model.scale * side
+
+    def run(self, out: Sequence[Planes]) -> None:
+        self.runner.run(self.runner.next(0), self.frames, [(None, None)] * len(self.frames), out)
+
+
+@EVERY_WAY
 def test_places_are_taken_in_order(name: str, tile: int) -> None:
-    model: Any = network(name)
-    side = 64 if NETWORKS[name].filter == "VRT" else 32
-    count = 4 if NETWORKS[name].filter == "VRT" else 5
-    frames = drifting(count, side, side)
-    stream = model
-    if NETWORKS[name].filter == "VRT":
-        sigma = NETWORKS[name].arguments.get("sigma")
-        stream = WindowStream(model, None, tile=0, overlap=0, sigma=sigma)
-    context = 2 * getattr(model, "radius", 0)
-    runner = Runner(
-        stream, Plan.whole(count, context=context), "off", tiles(side, side, tile, 4, model.scale)
-    )
-    pictures = torch.full(
-        (model.frames_per_input * count, 3, 1, model.scale * side, model.scale * side), torch.nan
-    )
+    clip = Clip(name, tile)
+    pictures = torch.full((clip.pictures, 3, 1, clip.side, clip.side), torch.nan)
     places = Places(pictures)
-    runner.run(runner.next(0), frames, [(None, None)] * count, places)
+    clip.run(places)
     assert places.taken == list(range(len(pictures)))
     for early, late in zip(places.complete, pictures, strict=False):
         assert torch.equal(early, late)
     check_finite(list(pictures))
+
+
+@EVERY_WAY
+def test_half_floats_are_the_float32_pictures_rounded_once(name: str, tile: int) -> None:
+    """As a processor writes them: from bfloat16 features into planes with padded rows."""
+    clip = Clip(name, tile, torch.bfloat16)
+    got = []
+    for kind in ("f4", "f2"):
+        planes = np.full((clip.pictures, 3, clip.side, clip.side + 8), np.nan, kind)
+        frames = [list(frame) for frame in planes[..., : clip.side]]
+        HostTransfer().render(frames, clip.run)
+        got.append(planes)
+    exact, halves = got
+    np.testing.assert_array_equal(halves, exact.astype("f2"))
+    assert np.isnan(halves[..., clip.side :]).all() and not np.isnan(halves[..., : clip.side]).any()

@@ -29,20 +29,24 @@ def test_a_frame_becomes_one_clamped_float32_tensor(dtype: str) -> None:
     np.testing.assert_array_equal(got[0].numpy(), want)
 
 
-def test_on_a_cpu_pictures_are_written_where_they_go() -> None:
-    frame = planes()
+@pytest.mark.parametrize("dtype", ["f4", "f2"])
+def test_on_a_cpu_pictures_are_written_where_they_go(dtype: str) -> None:
+    frame = planes(dtype)
 
     def work(out: Sequence[Sequence[torch.Tensor]]) -> str:
         for target, plane in zip(out[0], frame, strict=True):
             assert target.data_ptr() == plane.ctypes.data
             target.fill_(0.5)
-            target[0, 1, 2] = 3
+            # More than a half float can be, and less.
+            target[0, 1, 2] = 1e6
+            target[0, 2, 3] = -1e6
         return "state"
 
     assert host.HostTransfer().render([frame], work) == ("state", 0)
     for plane in frame:
         assert plane[1, 2] == 1
-        assert plane.sum() == 14 * 0.5 + 1
+        assert plane[2, 3] == 0
+        assert plane.sum() == 13 * 0.5 + 1
         # The padding of the rows is not ours.
         assert plane.base is not None and (plane.base[:, 5:] == 7).all()
 

@@ -29,7 +29,7 @@ from vs_vsr.streaming.plan import Step
 
 __all__ = ["ABI", "attach"]
 
-ABI = 7
+ABI = 8
 # VSR_MESSAGE_SIZE.
 _TEXT = 1024
 
@@ -55,7 +55,8 @@ class _Clip(c.Structure):
 
 class _Spec(c.Structure):
     _fields_ = (
-        *((name, c.c_int32) for name in ("work_format", "width", "height", "num_frames")),
+        *((name, c.c_int32) for name in ("input_format", "output_format")),
+        *((name, c.c_int32) for name in ("width", "height", "num_frames")),
         ("fps_num", c.c_int64),
         ("fps_den", c.c_int64),
         *((name, c.c_int32) for name in ("frames_per_input", "chunk", "cache_frames")),
@@ -80,8 +81,9 @@ class _Step(c.Structure):
 class _Job(c.Structure):
     _fields_ = (
         ("step", _Step),
-        *((name, c.c_int32) for name in ("in_width", "in_height", "out_width", "out_height")),
-        *((name, c.c_int32) for name in ("sample_bytes", "in_count", "out_count")),
+        *((name, c.c_int32) for name in ("in_width", "in_height", "in_sample_bytes")),
+        *((name, c.c_int32) for name in ("out_width", "out_height", "out_sample_bytes")),
+        *((name, c.c_int32) for name in ("in_count", "out_count")),
         ("inputs", c.POINTER(_Frame)),
         ("outputs", c.POINTER(_Frame)),
         ("host", c.c_void_p),
@@ -293,14 +295,15 @@ def _run(instance: int, job: Any, error: int) -> None:
     try:
         name, worker = _worker(instance)
         j = job.contents
-        dtype = np.dtype(f"f{j.sample_bytes}")
-        inputs = [_input(j.inputs[i], j.in_height, j.in_width, dtype) for i in range(j.in_count)]
+        read = np.dtype(f"f{j.in_sample_bytes}")
+        written = np.dtype(f"f{j.out_sample_bytes}")
+        inputs = [_input(j.inputs[i], j.in_height, j.in_width, read) for i in range(j.in_count)]
         outputs, gpu_outputs = [], []
         for i in range(j.out_count):
             if j.gpu_outputs:
                 gpu_outputs.append(read_frame(j.gpu_outputs[i]))
             else:
-                outputs.append(_frame(j.outputs[i], j.out_height, j.out_width, dtype))
+                outputs.append(_frame(j.outputs[i], j.out_height, j.out_width, written))
         host = j.host
 
         def log(text: str) -> None:

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-# VapourSynth's numbers of the two formats that the network's side reads and writes.
+# VapourSynth's numbers of the formats that the network's side reads or writes.
 RGBH, RGBS = 2 << 28 | 1 << 24 | 16 << 16, 2 << 28 | 1 << 24 | 32 << 16
 
 
@@ -49,7 +49,8 @@ class Spec:
     VsrSpec in native/abi.h says what the fields are.
     """
 
-    work_format: int
+    input_format: int
+    output_format: int
     width: int
     height: int
     num_frames: int

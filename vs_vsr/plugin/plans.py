@@ -21,7 +21,7 @@ from vs_vsr.streaming.plan import Plan, WindowPlan
 from vs_vsr.streaming.tiles import Tile, tiles
 from vs_vsr.streaming.windows import WindowStream
 
-__all__ = ["FILTERS", "Filter", "Setup", "defaults_for", "plan_for", "work_format"]
+__all__ = ["FILTERS", "Filter", "Setup", "defaults_for", "formats", "plan_for"]
 
 # The longest clip that VapourSynth allows.
 _MOST_FRAMES = 2**31 - 1
@@ -135,13 +135,15 @@ def plan_for(
     )
 
 
-def work_format(clip_format: int, device: torch.device) -> int:
-    """What the network's side reads and writes for clips of this format: RGBS or RGBH."""
+def formats(clip_format: int, device: torch.device) -> tuple[int, int]:
+    """What the network's side reads and what it writes for clips of this format: RGBS or RGBH."""
     bits, is_float = clip_format >> 16 & 0xFF, clip_format >> 24 & 0xF
-    # Half as much to move. Up to 10 bits float16 is finer than the clip: Vid4's PSNR stays within
-    # 0.001 dB; but not in bfloat16, which is what most processors take (docs/measurements.md).
-    halves = clip_format == RGBH if is_float or device.type == "cpu" else bits <= 10
-    return RGBH if halves else RGBS
+    # Half as much to keep and to move. Up to 10 bits float16 is finer than the clip: Vid4's PSNR
+    # stays within 0.001 dB (docs/measurements.md).
+    output = RGBH if clip_format == RGBH or (not is_float and bits <= 10) else RGBS
+    # But not where bfloat16 reads it, which is what most processors take, and they move nothing.
+    exact = device.type == "cpu" and clip_format != RGBH
+    return RGBS if exact else output, output
 
 
 def _on_gpu(
@@ -227,7 +229,7 @@ def _recurrent(
         clip,
         default or defaults.chunk,
         _picture_bytes(network, options, clip),
-        feature_bytes=features,
+        work_bytes=features + _sum_bytes(network, options, clip),
     )
     length = chunk or clip.num_frames
     lookahead = 0
@@ -289,7 +291,12 @@ def _edvr(
     network: EDVR, arguments: Arguments, defaults: Defaults, options: Options, clip: ClipInfo
 ) -> Setup:
     chunk, message = _chunk(
-        arguments, options, clip, defaults.chunk, _picture_bytes(network, options, clip)
+        arguments,
+        options,
+        clip,
+        defaults.chunk,
+        _picture_bytes(network, options, clip),
+        work_bytes=_sum_bytes(network, options, clip),
     )
     chunk = chunk or clip.num_frames
     # The same context as IconVSR's.
@@ -322,7 +329,7 @@ def _basicvsrpp(
         clip,
         defaults.chunk,
         _picture_bytes(network, options, clip),
-        feature_bytes=features,
+        work_bytes=features + _sum_bytes(network, options, clip),
         context_bytes=min(lookahead + preroll, clip.num_frames) * features,
         least=_PP_LEAST_CHUNK,
     )
@@ -362,6 +369,7 @@ def _vrt(
         clip,
         length - defaults.lookahead,
         _picture_bytes(network, options, clip),
+        work_bytes=_sum_bytes(network, options, clip, windows=True),
     )
     is_whole = not chunk
     chunk = chunk or clip.num_frames
@@ -419,7 +427,7 @@ def _refine_threshold(arguments: Arguments) -> dict[str, Any]:
 # The figures behind these are in docs/measurements.md.
 # Longer chunks look ahead less often. On a GPU what they gain is not measured.
 _BASICVSR = Defaults(
-    chunk=30, cpu_chunk=60, lookahead=15, segment_chunks=2, segment_frames=120, preroll=10
+    chunk=30, cpu_chunk=90, lookahead=15, segment_chunks=2, segment_frames=120, preroll=10
 )
 # For players and previews: the first picture comes after 17 backward steps, and a seek runs at most
 # 20 forward steps and the preroll first.
@@ -493,12 +501,28 @@ def _area(options: Options, clip: ClipInfo) -> int:
 
 
 def _sample_bytes(options: Options, clip: ClipInfo) -> int:
-    return 2 if work_format(clip.format, options.device) == RGBH else 4
+    """Memory of one sample of a picture as the network's side writes it."""
+    _, output = formats(clip.format, options.device)
+    return 2 if output == RGBH else 4
 
 
 def _picture_bytes(network: Any, options: Options, clip: ClipInfo) -> int:
     """Memory of one output frame as the network's side writes it."""
     return int(3 * _sample_bytes(options, clip) * clip.width * clip.height * network.scale**2)
+
+
+def _sum_bytes(network: Any, options: Options, clip: ClipInfo, *, windows: bool = False) -> int:
+    """Memory on a CPU of one output frame while tiles, or windows, are added up in float32.
+
+    These are the sum and what is added to it: one tile, or a window whose tiles are added up. A GPU
+    has them in its own memory, for which there is memory.py.
+    """
+    whole = clip.width * clip.height
+    is_tiled = 0 < options.tile < max(clip.width, clip.height)
+    if options.device.type != "cpu" or not (is_tiled or windows):
+        return 0
+    part = whole if windows else _area(options, clip)
+    return int(3 * torch.float32.itemsize * (whole + part) * network.scale**2)
 
 
 def _chunk(
@@ -508,26 +532,26 @@ def _chunk(
     default: int,
     picture_bytes: int,
     *,
-    feature_bytes: int = 0,
+    work_bytes: int = 0,
     context_bytes: int = 0,
     least: int = 1,
 ) -> tuple[int, str]:
     """The chunk, 0 for the whole clip at once, and a message about it, which may be empty.
 
-    Each frame of a chunk takes `picture_bytes`, and while the chunk is computed `feature_bytes`
+    Each frame of a chunk takes `picture_bytes`, and while the chunk is computed `work_bytes`
     too; the frames that it sees before and after take `context_bytes`. The pictures of three chunks
     can be in memory at the same time: of the chunk being computed, of the one being handed out, and
     of one that is still in a cache.
     """
     rule = "at least 1, or 0 for the whole clip at once"
     chunk = arguments.at_least("chunk", default, 0, rule)
-    whole = clip.num_frames * (picture_bytes + feature_bytes)
+    whole = clip.num_frames * (picture_bytes + work_bytes)
     memory = devices.memory_bytes()
 
     def computed(frames: int) -> int:
         if not 0 < frames < clip.num_frames:
             return whole
-        return frames * (picture_bytes + feature_bytes) + context_bytes
+        return frames * (picture_bytes + work_bytes) + context_bytes
 
     def held(frames: int) -> int:
         others = min(2 * frames, clip.num_frames - frames) if 0 < frames < clip.num_frames else 0
@@ -544,7 +568,7 @@ def _chunk(
     most = int(_SHARE * memory)
     if held(chunk) <= most:
         return chunk, ""
-    each = 3 * picture_bytes + feature_bytes
+    each = 3 * picture_bytes + work_bytes
     chunk = max(least, (most - context_bytes) // each)
     message = f"{arguments.filter_name}: chunk is {chunk} instead of {default} frames, "
     if held(chunk) <= most:

@@ -14,7 +14,7 @@ from vs_vsr.errors import ArgumentError
 from vs_vsr.plugin.arguments import Arguments, Options
 from vs_vsr.plugin.contract import RGBH, ClipInfo, GpuWorker, HostWorker, Spec
 from vs_vsr.plugin.gpu import GpuDevice
-from vs_vsr.plugin.plans import FILTERS, Setup, defaults_for, plan_for, work_format
+from vs_vsr.plugin.plans import FILTERS, Setup, defaults_for, formats, plan_for
 from vs_vsr.plugin.steps import FilterWorker, GpuFilterWorker, memory_errors
 from vs_vsr.plugin.turns import SegmentsInTurn
 from vs_vsr.streaming.gaps import Gaps
@@ -128,8 +128,10 @@ def create(
     around = 2 * (plan.lookahead + plan.context) + plan.preroll
     cache_frames = min(plan.chunk * (1 + options.prefetch) + around, plan.frames)
     transfers = [] if clip.gpu else [_transfer(device, cache_frames) for device in setups]
+    input_format, output_format = formats(clip.format, options.device)
     spec = Spec(
-        work_format=work_format(clip.format, options.device),
+        input_format=input_format,
+        output_format=output_format,
         width=scale * clip.width,
         height=scale * clip.height,
         num_frames=frames_per_input * plan.frames,
@@ -215,7 +217,7 @@ def _resident(
         capacity=spec.cache_frames,
         in_shape=(clip.height, clip.width),
         out_shape=(spec.height, spec.width),
-        dtype=torch.float16 if spec.work_format == RGBH else torch.float32,
+        dtype=torch.float16 if spec.output_format == RGBH else torch.float32,
     )
 
 

@@ -17,7 +17,7 @@ from vs_vsr.errors import ArgumentError
 from vs_vsr.plugin.contract import ClipInfo, Frame, Job, Outcome, Spec
 from vs_vsr.streaming.plan import Plan, Step
 
-_RGBS, _RGBH = 2 << 28 | 1 << 24 | 32 << 16, 2 << 28 | 1 << 24 | 16 << 16
+_FORMATS = {"RGBS": 2 << 28 | 1 << 24 | 32 << 16, "RGBH": 2 << 28 | 1 << 24 | 16 << 16}
 
 workers: list["Worker"] = []
 
@@ -41,9 +41,13 @@ def create(
         preroll=int(args.get("preroll", 0)),
     )
     worker = Worker(plan, mode, value)
+    reads = writes = "RGBH" if clip.format == _FORMATS["RGBH"] else "RGBS"
+    if mode == "formats":
+        reads, writes = value.split()
     workers.append(worker)
     spec = Spec(
-        work_format=_RGBH if clip.format == _RGBH else _RGBS,
+        input_format=_FORMATS[reads],
+        output_format=_FORMATS[writes],
         width=4 * clip.width,
         height=4 * clip.height,
         num_frames=clip.num_frames,
@@ -70,6 +74,8 @@ class Worker:
         self.states: dict[int, int] = {}
         self.done: list[Step] = []
         self.failures: list[Step] = []
+        self.read: set[str] = set()
+        self.written: set[str] = set()
         self.ends: list[int] = []
         self.busy, self.busy_late = threading.Lock(), threading.Lock()
         # With "late": which frames arrived, and what is not delivered or dropped yet.
@@ -155,6 +161,8 @@ class Worker:
             self.states[step.chunk + 1] = before + len(out)
             self.states = dict(list(self.states.items())[-2:])
         self.done.append(step)
+        self.read |= {str(frame.planes[0].dtype) for frame in job.inputs}
+        self.written |= {str(frame.planes[0].dtype) for frame in job.outputs}
         if self.mode != "late" or not step.render:
             return Outcome()
         number = len(self.done)
