@@ -109,9 +109,7 @@ def plan_for(
     if options.device.type == "cpu" or row.footprint is None or not fit:
         setup = row.plan(network, arguments, defaults, options, clip)
         return replace(setup, tile=options.tile, overlap=options.overlap)
-    defaults, options, message = _on_gpu(
-        network, arguments, defaults, row.footprint, options, clip
-    )
+    defaults, options, message = _on_gpu(network, arguments, defaults, row.footprint, options, clip)
     setup = row.plan(network, arguments, defaults, options, clip)
     plan = setup.plan
     gpu_bytes = needed(
