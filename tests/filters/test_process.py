@@ -46,6 +46,39 @@ def test_memory_does_not_grow_with_the_clip(weights: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit")
+@pytest.mark.parametrize(("clip_format", "sample"), [("YUV420P8", 2), ("RGBS", 4)])
+def test_the_formula_for_memory_on_the_page(
+    weights: Path, tmp_path: Path, clip_format: str, sample: int
+) -> None:
+    width, height, chunk, lookahead, preroll = 192, 108, 60, 15, 10
+    script = tmp_path / "memory.vpy"
+    script.write_text(
+        HEAD
+        + f"clip = core.std.BlankClip(format=vs.{clip_format}, width={width}, height={height}, "
+        + f"length={4 * chunk})\n"
+        + f"core.vsr.BasicVSR(clip, weights={str(weights)!r}, chunk={chunk}, "
+        + f"lookahead={lookahead}, preroll={preroll}).set_output()\n"
+    )
+
+    def peak(*arguments: object) -> int:
+        """The most memory of a process, in bytes."""
+        program = (
+            "import resource, subprocess, sys; "
+            "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        )
+        return 1024 * int(run(sys.executable, "-c", program, *arguments).stdout)
+
+    area = width * height
+    # The network of this test has 8 channels of 4 bytes.
+    frames = 12 * (2 * chunk + 3 * lookahead + preroll) + 8 * 4 * chunk + 1200
+    pictures = (32 // chunk + 4) * chunk * 48 * sample
+    want = peak("vspipe", "--info", script) + (150 << 20) + area * (frames + pictures)
+    assert peak("vspipe", script, "--") == pytest.approx(want, rel=0.15)
+
+
+@pytest.mark.slow
 def test_standard_output_is_the_video_and_nothing_else(weights: Path, tmp_path: Path) -> None:
     script = tmp_path / "out.vpy"
     # Read backwards, so that states are rebuilt.
