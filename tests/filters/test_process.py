@@ -61,7 +61,7 @@ def test_the_formula_for_memory_on_the_page(
         + f"lookahead={lookahead}, preroll={preroll}).set_output()\n"
     )
 
-    def peak(*arguments: object) -> int:
+    def peak(*arguments: str | Path) -> int:
         """The most memory of a process, in bytes."""
         program = (
             "import resource, subprocess, sys; "
