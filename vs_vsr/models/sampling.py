@@ -10,7 +10,15 @@ from torch import Tensor
 
 from vs_vsr.kernels import warps
 
-__all__ = ["Flow", "flow_warp", "nearest4_warp", "position_dtype", "prepared"]
+__all__ = [
+    "Flow",
+    "corners",
+    "flow_warp",
+    "nearest4_warp",
+    "position_dtype",
+    "prepared",
+    "weighted_rows",
+]
 
 # Flows are prepared together up to this many pixels, at most 128 bytes each while they are.
 _GROUP_PIXELS = 1 << 22
@@ -117,14 +125,58 @@ def _warp_rows(x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     320x180). On a GPU it is one operation on half precision, and it adds up in float32.
     """
     b, c, height, width = x.shape
-    table = x.permute(0, 2, 3, 1).reshape(-1, c)
-    starts = _starts(b * height * width, x.device)
-    y = torch.embedding_bag(table, index, starts, per_sample_weights=weights)[0]
+    y = weighted_rows(x.permute(0, 2, 3, 1).reshape(-1, c), index, weights)
     return y.view(b, height, width, c).permute(0, 3, 1, 2)
 
 
+def weighted_rows(table: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of four rows of a table each.
+
+    Args:
+        table: (R, C).
+        index: Rows, four for each sum, (N*4,), int32.
+        weights: Their weights, in the dtype of the table.
+
+    Returns:
+        (N, C).
+    """
+    starts = _starts(len(index) // 4, table.device)
+    return torch.embedding_bag(table, index, starts, per_sample_weights=weights)[0]
+
+
+def corners(at: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The four pixels around each position in a frame, and their bilinear weights.
+
+    Args:
+        at: Columns and rows, (N, 2, h, w), at least float32. A wild position is outside; one that
+            is not a number reads some pixel, with a weight that is not a number.
+        height: Of the frame.
+        width: Of the frame.
+
+    Returns:
+        For above and below, left and right: the pixel's number in the frame, (2, 2, N, h, w),
+        int32, and its weight, in the dtype of `at`; 0 for a pixel outside.
+    """
+    pixels = _pixels(height, width, at.dtype, at.device)
+    # Clamped, as a wild position must not overflow: two pixels outside already reads zeros.
+    at = at.clamp(*pixels.outside)
+    first = at.floor()
+    share = at - first
+    # To integers before they are clamped: then a position that is not a number reads some pixel.
+    first = first.int()
+    # Corners come first: so a CPU computes along rows of pixels, not on two at a time.
+    corners = torch.stack((first, first + 1))  # (2, N, 2, h, w)
+    shares = torch.stack((1 - share, share))
+    inside = corners.clamp(*pixels.range)
+    # Pixels outside get no weight; after that their number only has to be valid.
+    shares *= corners == inside
+    columns, rows = inside.unbind(2)
+    index = torch.add(columns, rows[:, None], alpha=width)
+    return index, shares[:, :, 0] * shares[:, None, :, 1]
+
+
 def _corners(flow: Tensor, frames: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The pixels that warps read and their weights, as in `Flow`; those outside have no weight.
+    """The pixels that warps read and their weights, as in `Flow`.
 
     Args:
         flow: (N, 2, H, W); flow n is for frame n % `frames` of its table.
@@ -133,24 +185,10 @@ def _corners(flow: Tensor, frames: int, dtype: torch.dtype) -> tuple[Tensor, Ten
     """
     height, width = flow.shape[-2:]
     pixels = _pixels(height, width, flow.dtype, flow.device)
-    # Clamped, as a wild flow must not overflow the index: two pixels outside already reads zeros.
-    at = (flow + pixels.at).clamp(*pixels.outside)
-    first = at.floor()
-    share = at - first
-    # To integers before they are clamped: then a position that is not a number reads some pixel.
-    first = first.int()
-    # Corners come first until the end: a CPU computes along rows of pixels, not on two at a time.
-    corners = torch.stack((first, first + 1))  # (2, N, 2, H, W)
-    shares = torch.stack((1 - share, share))
-    inside = corners.clamp(*pixels.range)
-    # Pixels outside get no weight; after that their index only has to be valid.
-    shares *= corners == inside
-    columns, rows = inside.unbind(2)
-    index = torch.add(columns, rows[:, None], alpha=width)  # (2, 2, N, H, W): row, column
+    index, weights = corners(flow + pixels.at, height, width)
     if frames > 1:
         frame = torch.arange(len(flow), dtype=torch.int32, device=flow.device) % frames
         index += height * width * frame[:, None, None]
-    weights = shares[:, :, 0] * shares[:, None, :, 1]
     # The four of a pixel side by side, (N, H, W, 2, 2).
     index, weights = (t.permute(2, 3, 4, 0, 1) for t in (index, weights))
     weights = weights.to(dtype, memory_format=torch.contiguous_format)
