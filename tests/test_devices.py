@@ -1,6 +1,12 @@
 """The names of devices, and the memory of this machine and of the container of a process."""
 
+import ctypes
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -118,3 +124,56 @@ def test_a_machine_without_a_gpu_says_so(
     lines = dict(devices.describe_all())
     assert set(lines) == {"cpu", "cuda"}
     assert lines["cuda"] == f"none: torch, built {built}, finds no NVIDIA GPU with a driver"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="these are settings of glibc")
+def test_a_processor_keeps_the_memory_of_freed_tensors() -> None:
+    """In the thread of a filter, whose heaps are not the main thread's."""
+    code = """
+import resource, sys, threading, vs_vsr, torch
+from vs_vsr import devices
+from vs_vsr.models.layers import Upsampler
+devices.prepare(torch.device("cpu"))
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+@torch.inference_mode()
+def work():
+    dtype = devices.default_dtype(torch.device("cpu"))
+    parts = Upsampler(64), torch.rand(1, 64, 180, 320)
+    upsampler, features = (x.to(dtype=dtype, memory_format=torch.channels_last) for x in parts)
+    base, out = torch.rand(1, 3, 720, 1280), torch.zeros(3, 1, 720, 1280)
+    for i in range(6):
+        if i == 3:
+            before = faults()
+        upsampler(features, base, out)
+    print((faults() - before) // 3)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    mine = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, check=True, env=mine)
+    # Of one frame; without the settings there are thousands.
+    assert int(done.stdout) < 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these are settings of glibc")
+@pytest.mark.parametrize(
+    ("name", "value", "want"),
+    [
+        ("NOTHING", "", {-3, -2, -1}),
+        ("MALLOC_TOP_PAD_", "0", {-3, -1}),
+        ("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=0", {-3, -2}),
+    ],
+)
+def test_a_users_own_settings_of_the_c_library_hold(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, want: set[int]
+) -> None:
+    done: set[int] = set()
+    library = SimpleNamespace(mallopt=lambda number, value: done.add(number))
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: library)
+    monkeypatch.setenv(name, value)
+    devices._keep_freed_memory.__wrapped__()
+    assert done == want

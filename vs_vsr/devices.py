@@ -36,10 +36,14 @@ __all__ = [
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-# glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD (mallopt(3)), in bytes. Blocks below the
-# first, the highest that it allows, are not the system's own. Above the second, what is free at the
-# end of a heap goes back. A thread's heap has 64 MiB; with a pad as large, an empty one is kept.
-_MALLOC = ((-3, 32 << 20), (-1, 256 << 20), (-2, 64 << 20))
+# Settings of glibc (mallopt(3)): their numbers and bytes. Blocks below the first, the highest that
+# it allows, come from a heap and not from the system. What is free at a heap's end goes back above
+# the second. A thread's heap has 64 MiB; with a pad as large, an empty one is kept.
+_MALLOC = {
+    "mmap_threshold": (-3, 32 << 20),
+    "trim_threshold": (-1, 256 << 20),
+    "top_pad": (-2, 64 << 20),
+}
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -235,7 +239,7 @@ def _multiplies_bf16() -> bool:
 
 
 def prepare(device: torch.device) -> None:
-    """Make a device compute float32 in float32, the same bits every time, and soon."""
+    """Make a device compute float32 in float32, the same bits every time, without page faults."""
     if device.type == "cpu":
         _keep_freed_memory()
     if device.type == "cuda":
@@ -328,15 +332,16 @@ def _keep_freed_memory() -> None:
     glibc would give it back after each, and the system clears every page of it anew: a fifth of
     the upsampler's time. These are settings of the process; `trim_heap` gives back what is left.
     """
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
-        # Where a user has settings, they hold.
+    if sys.platform != "linux":
         return
-    if "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
-        return
+    # Only glibc has it.
     setting = getattr(ctypes.CDLL(None), "mallopt", None)
-    if setting is not None:
-        for name, value in _MALLOC:
-            setting(name, value)
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    for name, (number, value) in _MALLOC.items():
+        # Where the user has a setting, that holds.
+        named = f"MALLOC_{name.upper()}_" in os.environ or f"glibc.malloc.{name}=" in tunables
+        if setting is not None and not named:
+            setting(number, value)
 
 
 def trim_heap() -> None:
