@@ -109,7 +109,7 @@ def test_a_device_without_the_memory(weights: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Runner, "run", full)
     message = (
         r"^BasicVSR: cpu has no memory left for a chunk \(it needs 20\.00 MiB more\)\. "
-        r"Use chunk=30\.$"
+        r"Use chunk=45\.$"
     )
     with pytest.raises(vs.Error, match=message):
         clip.get_frame(0)

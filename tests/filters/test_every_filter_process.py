@@ -77,7 +77,7 @@ def test_a_package_that_is_loaded_anew(forget: str, tmp_path: Path) -> None:
         "True",
         "True",
         "BasicVSR: chunk must be at least 1, or 0 for the whole clip at once, got -1. Leave it out "
-        "for 60.",
+        "for 90.",
     ]
 
 

@@ -51,7 +51,7 @@ def test_memory_does_not_grow_with_the_clip(weights: Path, tmp_path: Path) -> No
 def test_the_formula_for_memory_on_the_page(
     weights: Path, tmp_path: Path, clip_format: str, sample: int
 ) -> None:
-    width, height, chunk, lookahead, preroll = 192, 108, 60, 15, 10
+    width, height, chunk, lookahead, preroll = 160, 90, 40, 15, 10
     script = tmp_path / "memory.vpy"
     script.write_text(
         HEAD
