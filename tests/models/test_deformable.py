@@ -69,7 +69,7 @@ def test_offsets_masks_groups_and_rims(
     torch.testing.assert_close(got.double(), plain(layer, x, offsets, mask), atol=2e-5, rtol=0)
 
 
-def test_strips_and_the_operator_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_way_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     for channels, outputs, groups, runs in ((8, 6, 4, 1), (8, 4, 8, 2), (12, 6, 6, 3)):
         layer = ModulatedDeformConv(channels // runs, outputs, groups)
         layer.bias.copy_(torch.rand(outputs))
@@ -79,8 +79,11 @@ def test_strips_and_the_operator_give_the_same(monkeypatch: pytest.MonkeyPatch) 
         want = plain(layer, x, offsets, mask)
         for strip_bytes in (1, 1 << 20):
             monkeypatch.setattr(deformable, "_STRIP_BYTES", strip_bytes)
+            monkeypatch.setattr(deformable, "_SAMPLE_BYTES", strip_bytes)
             got = layer._by_rows(x, offsets, mask)
             torch.testing.assert_close(got.double(), want, atol=2e-5, rtol=0)
+            got = layer._by_taps(x, offsets, mask)
+            torch.testing.assert_close(got.double(), want, atol=1e-4, rtol=0)
         # What other devices run.
         got = layer._by_operator(x, offsets, mask)
         torch.testing.assert_close(got.double(), want, atol=2e-5, rtol=0)
@@ -93,6 +96,7 @@ def test_in_a_row_or_column(size: tuple[int, int]) -> None:
     offsets, mask = torch.zeros(1, 36, *size), torch.ones(1, 18, *size)
     want = torch.conv2d(x, layer.weight, layer.bias, padding=1)
     torch.testing.assert_close(layer.deform(x, offsets, mask), want, atol=1e-5, rtol=0)
+    torch.testing.assert_close(layer._by_taps(x, offsets, mask), want, atol=1e-5, rtol=0)
 
 
 def test_the_head_is_offsets_then_masks() -> None:
@@ -111,9 +115,10 @@ def test_without_offsets_it_is_a_convolution() -> None:
     torch.testing.assert_close(got, want, atol=1e-6, rtol=0)
 
 
-def test_half_precision_positions_stay_exact() -> None:
-    layer = ModulatedDeformConv(2, 2, 1)
-    x = torch.rand(1, 2, 4, 700)
+@pytest.mark.parametrize("channels", [2, 16])
+def test_half_precision_positions_stay_exact(channels: int) -> None:
+    layer = ModulatedDeformConv(channels, 2, 1)
+    x = torch.rand(1, channels, 4, 700)
     offsets = torch.zeros(1, 18, 4, 700)
     offsets[:, 1::2] = 300.25
     mask = torch.ones(1, 9, 4, 700)

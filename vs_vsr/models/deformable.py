@@ -7,6 +7,7 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vs_vsr.kernels import deform as kernel
@@ -15,8 +16,11 @@ from vs_vsr.models.sampling import corners, weighted_rows
 __all__ = ["ModulatedDeformConv"]
 
 _TAPS = 9
-# Bytes of the numbers of the rows that the taps read for one strip of a frame.
-_STRIP_BYTES = 8 << 20
+# For one strip of a frame: bytes of the numbers of the rows that the taps read, and of what they
+# read.
+_STRIP_BYTES, _SAMPLE_BYTES = 8 << 20, 32 << 20
+# Channels of a group from which on a CPU reads a table's rows faster than by grid_sample.
+_WIDE = 16
 # Most bytes of what the taps read for the frames of one call of torchvision's operator.
 _COLUMN_BYTES = 1 << 30
 
@@ -78,7 +82,10 @@ class ModulatedDeformConv(nn.Module):
         if kernel.can_deform(x, self.weight, self.groups):
             return kernel.deform(x, offsets, mask, self.weight, self.bias, self.groups)
         runs = x.shape[1] // self.weight.shape[1]
-        if x.device.type == "cpu" and self.groups % runs == 0:
+        on_cpu, wide = x.device.type == "cpu", x.shape[1] // self.groups
+        if on_cpu and x.dtype != torch.float32 and wide < _WIDE:
+            y = self._by_taps(x.float(), offsets, mask)
+        elif on_cpu and self.groups % runs == 0:
             y = self._by_rows(x.float(), offsets, mask)
         else:
             y = self._by_operator(x, offsets, mask)
@@ -149,6 +156,41 @@ class ModulatedDeformConv(nn.Module):
             strips.append(torch.cat(outputs, dim=1).view(b, -1, width, len(self.bias)))
         out = torch.cat(strips, dim=1) + self.bias.float()
         return out.permute(0, 3, 1, 2)
+
+    def _by_taps(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
+        """The same, tap by tap through grid_sample, for a CPU in half precision.
+
+        grid_sample's positions are off by 1e-5 pixels, which would show in float32 and does not in
+        bfloat16.
+        """
+        b, channels, height, width = x.shape
+        weight = self.weight.float()
+        runs = channels // weight.shape[1]
+        weight = weight.reshape(runs, weight.shape[0] // runs, -1)
+        parts = x.reshape(b * self.groups, channels // self.groups, height, width)
+        offsets = offsets.reshape(b * self.groups, _TAPS, 2, height, width)
+        mask = mask.reshape(b * self.groups, _TAPS, 1, height, width)
+        column = torch.arange(width, dtype=torch.float32, device=x.device)
+        # In strips, as what all taps read of a whole frame is nine times as large as its features.
+        rows = max(1, _SAMPLE_BYTES // (4 * b * channels * _TAPS * width))
+        strips = []
+        for top in range(0, height, rows):
+            strip = slice(top, min(top + rows, height))
+            row = torch.arange(strip.start, strip.stop, dtype=torch.float32, device=x.device)
+            size = (*parts.shape[:2], _TAPS, strip.stop - top, width)
+            samples = x.new_empty(size)
+            for tap in range(_TAPS):
+                down, right = divmod(tap, 3)
+                y_at = offsets[:, tap, 0, strip] + (row[:, None] + (down - 1))
+                x_at = offsets[:, tap, 1, strip] + (column + (right - 1))
+                grid = torch.stack(
+                    ((2 * x_at + 1) / width - 1, (2 * y_at + 1) / height - 1), dim=-1
+                )
+                values = F.grid_sample(parts, grid, align_corners=False)
+                torch.mul(values, mask[:, tap, :, strip], out=samples[:, :, tap])
+            strips.append(weight @ samples.view(b, runs, weight.shape[2], -1))
+        out = torch.cat([strip.view(b, self.weight.shape[0], -1, width) for strip in strips], dim=2)
+        return out + self.bias.float().view(1, -1, 1, 1)
 
     def split(self, head: Tensor) -> tuple[Tensor, Tensor]:
         """Split the result of an offset head, (B, 27*groups, H, W): offsets and mask logits."""
