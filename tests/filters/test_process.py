@@ -72,7 +72,7 @@ def test_the_formula_for_memory_on_the_page(
 
     area = width * height
     # The network of this test has 8 channels of 4 bytes.
-    frames = 12 * (2 * chunk + 3 * lookahead + preroll) + 8 * 4 * chunk + 1200
+    frames = 12 * (2 * chunk + 3 * lookahead + preroll) + 8 * 4 * chunk + 400
     pictures = (32 // chunk + 4) * chunk * 48 * sample
     want = peak("vspipe", "--info", script) + (150 << 20) + area * (frames + pictures)
     assert peak("vspipe", script, "--") == pytest.approx(want, rel=0.15)
