@@ -164,11 +164,15 @@ def _parts(result: dict[str, Any], args: argparse.Namespace) -> dict[str, Part]:
     whole = 1e3 / result["fps"]
     for name, part in found.items():
         ms = part.ms * part.times
-        _say(f"{name:<22}{part.ms:8.1f} ms x {part.times:.2f} = {ms:7.1f} ms, {ms / whole:6.1%}")
+        _say(
+            f"{name:<22}{part.ms:8.1f} ms x {part.times:.2f} = {ms:7.1f} ms, {100 * ms / whole:4.1f} %"
+        )
     rest = whole - sum(part.ms * part.times for part in found.values())
-    _say(f"{'everything else':<22}{rest:28.1f} ms, {rest / whole:6.1%} of {whole:.1f} ms")
+    _say(f"{'everything else':<22}{rest:28.1f} ms, {100 * rest / whole:4.1f} % of {whole:.1f} ms")
     again = sum(part.ms * (part.times - part.least) for part in found.values())
-    _say(f"{'lookahead and preroll':<22}{again:28.1f} ms, {again / whole:6.1%}, counted above")
+    _say(
+        f"{'lookahead and preroll':<22}{again:28.1f} ms, {100 * again / whole:4.1f} %, counted above"
+    )
     return found
 
 
