@@ -164,15 +164,13 @@ def _parts(result: dict[str, Any], args: argparse.Namespace) -> dict[str, Part]:
     whole = 1e3 / result["fps"]
     for name, part in found.items():
         ms = part.ms * part.times
-        _say(
-            f"{name:<22}{part.ms:8.1f} ms x {part.times:.2f} = {ms:7.1f} ms, {100 * ms / whole:4.1f} %"
-        )
+        share = f"{100 * ms / whole:4.1f} %"
+        _say(f"{name:<22}{part.ms:8.1f} ms x {part.times:.2f} = {ms:7.1f} ms, {share}")
     rest = whole - sum(part.ms * part.times for part in found.values())
     _say(f"{'everything else':<22}{rest:28.1f} ms, {100 * rest / whole:4.1f} % of {whole:.1f} ms")
     again = sum(part.ms * (part.times - part.least) for part in found.values())
-    _say(
-        f"{'lookahead and preroll':<22}{again:28.1f} ms, {100 * again / whole:4.1f} %, counted above"
-    )
+    share = f"{100 * again / whole:4.1f} %"
+    _say(f"{'lookahead and preroll':<22}{again:28.1f} ms, {share}, counted above")
     return found
 
 
