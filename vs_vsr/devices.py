@@ -239,7 +239,10 @@ def _multiplies_bf16() -> bool:
 
 
 def prepare(device: torch.device) -> None:
-    """Make a device compute float32 in float32, the same bits every time, without page faults."""
+    """Set a device up: float32 is computed in float32, to the same bits every time.
+
+    On a processor, freed memory is kept for the next tensors.
+    """
     if device.type == "cpu":
         _keep_freed_memory()
     if device.type == "cuda":
@@ -329,8 +332,9 @@ def _text(path: Path) -> str:
 def _keep_freed_memory() -> None:
     """Let the C library keep the memory of tensors that are freed for those that come next.
 
-    glibc would give it back after each, and the system clears every page of it anew: a fifth of
-    the upsampler's time. These are settings of the process; `trim_heap` gives back what is left.
+    glibc would give it back after each, and the system clears every page of it anew, which took a
+    tenth of the upsampler's time or more. These are settings of the process; `trim_heap` gives back
+    what is left.
     """
     if sys.platform != "linux":
         return

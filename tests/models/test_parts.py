@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vs_vsr.errors import ShapeError
 from vs_vsr.models import layers, sampling
-from vs_vsr.models.layers import InputConvBlocks, Upsampler, convolve
+from vs_vsr.models.layers import InputConvBlocks, Upsampler, convolve, convolve_to_few
 from vs_vsr.models.sampling import flow_warp
 
 
@@ -97,6 +97,21 @@ def test_convolution_with_its_activation(
     if activation != "none":
         want = F.leaky_relu(want, 0.0 if activation == "relu" else 0.1)
     torch.testing.assert_close(convolve(x, weight, bias, activation, padding=padding), want)
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+@pytest.mark.parametrize(("size", "padding"), [(3, None), (7, None), (3, (0, 1))])
+@pytest.mark.parametrize("width", [1, 8, 11, 32])
+def test_convolution_to_few_channels(
+    channels: int, size: int, padding: tuple[int, int] | None, width: int
+) -> None:
+    x, weight, bias = torch.randn(2, 16, 9, width), torch.randn(channels, 16, size, size), None
+    want = F.conv2d(x, weight, bias, padding=padding or size // 2)
+    got = convolve_to_few(x, weight, bias, padding=padding)
+    torch.testing.assert_close(got, want, atol=1e-4, rtol=0)
+    bias = torch.randn(channels)
+    got = convolve_to_few(x, weight, bias, padding=padding)
+    torch.testing.assert_close(got, want + bias.view(-1, 1, 1), atol=1e-4, rtol=0)
 
 
 def plain_upsample(up: Upsampler, x: Tensor) -> Tensor:

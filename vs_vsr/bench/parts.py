@@ -64,8 +64,8 @@ def parts(network: BasicVSR, plan: Plan, width: int, height: int) -> dict[str, P
         Pictures([picture]).make(lambda places: places[0])
 
     def fuse() -> Tensor:
-        joined = concat((feature, feature))
-        return convolve(joined, network.fusion.weight, network.fusion.bias, "leaky_relu")
+        features = concat((feature, feature))
+        return convolve(features, network.fusion.weight, network.fusion.bias, "leaky_relu")
 
     backward = (plan.chunk + plan.lookahead) / plan.chunk
     forward = (plan.segment + plan.preroll) / plan.segment

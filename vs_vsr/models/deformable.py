@@ -16,10 +16,9 @@ from vs_vsr.models.sampling import corners, weighted_rows
 __all__ = ["ModulatedDeformConv"]
 
 _TAPS = 9
-# For one strip of a frame: bytes of the numbers of the rows that the taps read, and of what they
-# read.
+# For one strip of a frame: bytes of the indices of what the taps read, and of what they read.
 _STRIP_BYTES, _SAMPLE_BYTES = 8 << 20, 32 << 20
-# Channels of a group from which on a CPU reads a table's rows faster than by grid_sample.
+# From this many channels in a group, a CPU reads rows of a table faster than grid_sample does.
 _WIDE = 16
 # Most bytes of what the taps read for the frames of one call of torchvision's operator.
 _COLUMN_BYTES = 1 << 30
@@ -129,8 +128,8 @@ class ModulatedDeformConv(nn.Module):
         table = x.reshape(b * self.groups, wide, -1).transpose(1, 2).reshape(-1, wide)
         offsets = offsets.reshape(b * self.groups, _TAPS, 2, height, width)
         mask = mask.reshape(b * self.groups * _TAPS, height, width)
-        down, right = (torch.arange(-1, 2) for _ in range(2))
-        tap = torch.stack(torch.meshgrid(down, right, indexing="ij")).view(2, _TAPS)
+        tap = torch.arange(_TAPS)[:, None, None]
+        down, right = tap // 3 - 1, tap % 3 - 1
         row, column = torch.arange(height)[:, None], torch.arange(width)
         first = height * width * torch.arange(b * self.groups, dtype=torch.int32)
         first = first.repeat_interleave(_TAPS)[:, None, None]
@@ -139,8 +138,8 @@ class ModulatedDeformConv(nn.Module):
         strips = []
         for top in range(0, height, rows):
             strip = slice(top, min(top + rows, height))
-            y_at = offsets[:, :, 0, strip] + (tap[0].view(-1, 1, 1) + row[strip])
-            x_at = offsets[:, :, 1, strip] + (tap[1].view(-1, 1, 1) + column)
+            y_at = offsets[:, :, 0, strip] + (down + row[strip])
+            x_at = offsets[:, :, 1, strip] + (right + column)
             index, shares = corners(torch.stack((x_at, y_at), 2).flatten(0, 1), height, width)
             index += first
             shares *= mask[:, strip]

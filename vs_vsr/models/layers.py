@@ -90,11 +90,11 @@ def convolve(
 def convolve_to_few(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, padding: tuple[int, int] | None = None
 ) -> Tensor:
-    """As `convolve`, for a few output channels, to the same bits.
+    """As `convolve`, for at most 16 output channels.
 
-    A CPU computes 16 channels at a time, so it takes as long for two or three. Therefore it
-    computes neighbouring pixels as the channels of one: the kernel is as many pixels wider, and
-    moves by as many.
+    A CPU computes 16 channels at a time, so two or three take as long. Therefore neighbouring
+    pixels become the channels of one: the kernel is widened by zeros and moves on by as many
+    pixels. The sums are the same.
     """
     channels, _, _, width = weight.shape
     pixels = 1 << (_CHANNELS_AT_A_TIME // channels).bit_length() - 1
