@@ -39,7 +39,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Write the links of a page for the site."""
     here = PurePosixPath(page.file.src_uri).parent
-    return _LINK.sub(lambda link: relpath(_place(_path(page.file.src_uri, link[1])), here), markdown)
+    return _LINK.sub(
+        lambda link: relpath(_place(_path(page.file.src_uri, link[1])), here), markdown
+    )
 
 
 def _path(page: str, target: str) -> str:
