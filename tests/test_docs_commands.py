@@ -153,7 +153,7 @@ def test_each_file_is_made(line: str, folder: Path) -> None:
         elif args.preview is not None:
             times = [seconds(text, "preview") for text in args.preview]
             pictures, _ = preview(request, times, "cpu", lambda what, share: None)
-            assert len(pictures) == (len(times) or 3) and all(map(Path.exists, pictures))
+            assert 0 < len(pictures) <= (len(times) or 3) and all(map(Path.exists, pictures))
         elif args.dry_run:
             plan, _, _ = make_plan(request, "cpu", lambda what, share: None)
             assert plan.last > plan.first
