@@ -59,7 +59,7 @@ bundle: env
 	$(BIN)/python bundle/make.py
 
 docs: env
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 env: $(VENV)/ready
 

@@ -15,7 +15,7 @@ from test_layout import ROOMS
 def test_the_site_is_built_without_a_warning_and_is_whole(tmp_path: Path) -> None:
     if not all(map(importlib.util.find_spec, ("material", "mkdocstrings"))):
         pytest.skip('the site is not built: pip install "vs-vsr[docs]"')
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     done = subprocess.run(
         [*command, "--site-dir", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )
