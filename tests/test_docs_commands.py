@@ -19,7 +19,7 @@ from films import film
 from networks import checkpoint as network_file
 from PIL import Image
 
-from vs_vsr.cli import doctor, eval, info, models, parts, upscale, weights
+from vs_vsr import cli
 from vs_vsr.cli.options import requests, seconds
 from vs_vsr.errors import JobError
 from vs_vsr.job.encoders import NAMES, check_container, encoder
@@ -65,9 +65,9 @@ def words(line: str) -> list[str]:
 
 def parsed(line: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="vs-vsr")
-    commands = parser.add_subparsers(required=True)
-    for command in (upscale, parts, models, eval, weights, doctor, info):
-        command.add(commands)
+    subparsers = parser.add_subparsers(required=True)
+    for command in cli._COMMANDS:
+        command.add(subparsers)
     return parser.parse_args(words(line))
 
 
@@ -107,9 +107,7 @@ INLINE = sorted(
     {
         command
         for page in PAGES
-        for command in re.findall(
-            r"`(vs-vsr (?!serve|compare)[a-z]+ [^`…]+)(?<!--help)`", page.read_text()
-        )
+        for command in re.findall(r"`(vs-vsr [a-z]+ [^`…]+)(?<!--help)`", page.read_text())
     }
 )
 
@@ -122,14 +120,14 @@ def test_the_program_takes_each_command(line: str) -> None:
 
 
 def small(request: Request, folder: Path) -> Request:
-    """The same with a small network and the encoder's fastest preset."""
+    """The same with a small network and, if none is named, the encoder's fastest preset."""
     weights = str(request.arguments.get("weights", ""))
     restores = re.match("ntire|deblur|denoise", weights) and request.filter == "BasicVSRPP"
     name = f"{request.filter} restore" if restores else request.filter
     arguments = {**request.arguments, "weights": str(network_file(name, folder))}
     arguments.setdefault("precision", "fp32")
-    fastest = FASTEST.get(request.encoder, "")
-    return replace(request, arguments=arguments, threads=1, encoder_preset=fastest)
+    preset = request.encoder_preset or FASTEST.get(request.encoder, "")
+    return replace(request, arguments=arguments, threads=1, encoder_preset=preset)
 
 
 def made(request: Request) -> Path:

@@ -126,7 +126,7 @@ def test_each_script_runs(block: Block, here: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", PIPES)
-def test_each_pipe_runs(command: str, here: Path, tmp_path: Path) -> None:
+def test_each_pipe_runs(command: str, here: Path) -> None:
     # What a script does is tried above and in test_examples.py: here it only makes larger pictures.
     whole = GIVEN.replace("[:4]", "")
     (here / "script.vpy").write_text(f"{whole}clip.resize.Bicubic(256, 192).set_output()\n")
@@ -149,6 +149,9 @@ def test_each_pipe_runs(command: str, here: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     if "--info" in command:
         assert re.search("Width: (64|256)\n", done.stdout)
+        # As the page shows it.
+        (shown,) = (b.text for b in blocks("text") if b.text.startswith("upscale.vpy: "))
+        assert "upscale.vpy" not in command or shown in done.stderr
     else:
         (out,) = re.findall(r"\S+$", command)
         assert (here / out.replace("%03d", "001")).stat().st_size

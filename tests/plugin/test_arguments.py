@@ -181,7 +181,7 @@ def call(name: str) -> str:
         value = known.get(argument)
         shown = f'"{value}"' if argument in words else value
         parts.append(argument if value is None else f"{argument}={shown}")
-    lines = textwrap.wrap(", ".join(["clip", *parts]), 88)
+    lines = textwrap.wrap(", ".join(["clip", *parts]), 72)
     return "\n    ".join([f"```text\ncore.vsr.{name}(", *lines]) + ")\n```"
 
 
