@@ -2,8 +2,8 @@
 
     python .ci/smoke.py
 
-The plugin must be loaded without an import of vs_vsr, its filter must make pictures, and the command
-a file of a file. Nothing is fetched.
+The plugin must be loaded without an import of vs_vsr, its filter must make a picture, and the
+command a file of a file. Nothing is fetched.
 """
 
 import subprocess
