@@ -39,12 +39,11 @@ def test_the_plugin_compiles_and_links(system: str, tmp_path: Path) -> None:
     flags = ["-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"]
     # VLAs are what Microsoft's compiler has not.
     flags += ["-Wall", "-Wextra", "-Wpedantic", "-Wvla", "-Werror"]
-    folders = ["-I", ROOT / "native", "-isystem", include / "include"]
+    folders = ["-I", str(ROOT / "native"), "-isystem", str(include / "include")]
     out = tmp_path / "libvsr"
-    command = [zig, "cc", "-target", system, *flags, *defines, *folders, "-o", out]
-    done = subprocess.run(
-        [*command, *ROOT.glob("native/*.c")], cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [str(zig), "cc", "-target", system, *flags, *defines, *folders, "-o", str(out)]
+    command += map(str, ROOT.glob("native/*.c"))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     made = out.read_bytes()
     assert made.startswith(SYSTEMS[system]) and b"VapourSynthPluginInit2" in made
@@ -54,7 +53,7 @@ def test_without_a_compiler_there_is_one_sentence(tmp_path: Path) -> None:
     cmake = shutil.which("cmake")
     if cmake is None:
         pytest.skip("no cmake")
-    command = [cmake, "-S", ROOT, "-B", tmp_path, "-DSKBUILD_PROJECT_VERSION=1.2"]
+    command = [cmake, "-S", str(ROOT), "-B", str(tmp_path), "-DSKBUILD_PROJECT_VERSION=1.2"]
     environment = {**os.environ, "CC": "no-such-compiler"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
