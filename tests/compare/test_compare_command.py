@@ -74,7 +74,7 @@ def test_the_page_holds_the_frames_of_its_sources_bit_for_bit(
     for k, n in enumerate((3, 6, 10, 13, 16)):
         for source, want in enumerate((first[n], second[n], still)):
             assert np.array_equal(page.picture(k, source), want)
-        assert data["moments"][k]["times"] == [f"0:00.{40 * n:03}"] * 2 + ["0:00.000"]
+        assert data["moments"][k]["times"] == [f"0:00.{40 * n:03}"] * 2 + ["still picture"]
         a, b = (luma(picture.transpose(2, 0, 1)) for picture in (first[n], second[n]))
         psnr = peak_signal_noise_ratio(a, b, data_range=255)
         ssim = structural_similarity(
@@ -104,6 +104,8 @@ def test_the_page_needs_and_may_open_nothing_else(
     page = compare(capsys, HOSTILE, "b.mkv", "--frames", 1)
     name = HOSTILE.replace("\udcff", "\\udcff")
     assert page.data["sources"][0]["name"] == name
+    # Neither can it end the element that the data is in, nor comment its end out.
+    assert "<" not in page.texts["json"][0]
     # Two scripts, that of the page and its data, and no tag that the template has not.
     assert [len(page.texts[kind]) for kind in ("script", "json", "style", "title")] == [1, 1, 1, 1]
     assert page.texts["title"] == [f"{name} | b.mkv"]
@@ -175,9 +177,11 @@ def test_a_page_is_bounded(
 def test_a_still_has_a_row_for_each_moment_and_a_column_for_each_source(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "a.mkv").rename(folder / HOSTILE)
+    # Not even a line break in a name makes a second line.
+    name = "<\n\udcff\xe9>.mkv"
+    (folder / "a.mkv").rename(folder / name)
     small(folder / "c.png")
-    command = ["compare", HOSTILE, "b.mkv", "c.png", "--at", "0.4", "0.1", "--out", "still.png"]
+    command = ["compare", name, "b.mkv", "c.png", "--at", "0.4", "0.1", "--out", "still.png"]
     assert cli.main(command) == 0
     assert capsys.readouterr().out == "still.png\n"
     picture = np.asarray(Image.open("still.png"))
@@ -186,9 +190,9 @@ def test_a_still_has_a_row_for_each_moment_and_a_column_for_each_source(
     left = (cell - WIDTH) // 2
     enlarged = np.asarray(Image.open("c.png")).repeat(2, 0).repeat(2, 1)
     for row, n in enumerate((2, 10)):
-        for column, name in enumerate((HOSTILE, "b.mkv", "")):
+        for column, source in enumerate((name, "b.mkv", "")):
             top, across = row * (strip + HEIGHT), column * cell
-            want: Array = frames_of(folder / name)[n] if name else enlarged
+            want: Array = frames_of(folder / source)[n] if source else enlarged
             got = picture[top + strip :, across + left :][:HEIGHT, :WIDTH]
             assert np.array_equal(got, want)
             # Named: white letters, in one line.

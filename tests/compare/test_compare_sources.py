@@ -1,11 +1,13 @@
 """What a source shows at a time: the right frame, in the right colours."""
 
 import random
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from films import HEIGHT, WIDTH, film
@@ -25,18 +27,22 @@ def silent(what: str, share: float) -> None:
 
 @pytest.fixture(scope="module")
 def h264(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 s, key frames 2 s apart, with B-frames."""
+    """12 s, key frames 2 s apart, with open groups, chroma at the top left."""
     path = tmp_path_factory.mktemp("long") / "a.mp4"
-    options = {"preset": "veryfast", "g": "50", "bf": "3"}
+    # After a key frame come pictures that are shown before it and need the group before.
+    more = "keyint=50:bframes=3:b-adapt=0:open-gop=1:chromaloc=2"
+    options = {"preset": "veryfast", "x264-params": more}
     return film(path, range(LONG), Fraction(1, 25), options=options)
 
 
-def remuxed(source: Path, path: Path, shift: int = 0) -> Path:
-    """The same packets in another container, `shift` ticks of the source later."""
+def remuxed(source: Path, path: Path, shift: int = 0, damaged: int | None = None) -> Path:
+    """The same packets in another container, `shift` ticks later, one of them damaged."""
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
         copy = new.add_stream_from_template(old.streams.video[0], opaque=True)
-        for packet in old.demux(video=0):
+        for number, packet in enumerate(old.demux(video=0)):
             if packet.dts is not None and packet.pts is not None:
+                if number == damaged:
+                    memoryview(packet).cast("B")[:] = b"\xff" * packet.size
                 packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                 packet.stream = copy
                 new.mux(packet)
@@ -172,15 +178,31 @@ def test_pictures_are_upright(tmp_path: Path, rotation: int) -> None:
     assert source.aspect == (Fraction(4, 3) if rotation == 180 else Fraction(3, 4))
 
 
-def test_a_damaged_part_is_left_out(h264: Path, tmp_path: Path) -> None:
-    data = bytearray(h264.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 400] = bytes(400)
-    path = tmp_path / "a.mp4"
-    path.write_bytes(data)
+@pytest.mark.parametrize("rotation", [0, 90, 270])
+def test_mirrored_pictures_are_mirrored_after_they_are_turned(
+    tmp_path: Path, rotation: int
+) -> None:
+    film(tmp_path / "a.mp4", [0, 40])
+    path = tmp_path / "b.mp4"
+    mirror = ["-display_rotation", str(rotation), "-display_hflip"]
+    copy = ["-loglevel", "error", *mirror, "-i", str(tmp_path / "a.mp4"), "-c", "copy", str(path)]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *copy], check=True)
+    picture, want = open_source(path).at(Fraction(0)).rgb, frames_of(path, rotated=True)[0]
+    assert abs(picture.astype(int) - want).mean() < 8
+
+
+def test_what_cannot_be_decoded_is_left_out(h264: Path, tmp_path: Path) -> None:
+    path = remuxed(h264, tmp_path / "a.mkv", damaged=120)
+    with av.open(str(path)) as container, pytest.raises(av.FFmpegError):
+        list(container.decode(video=0))
     frames = frames_of(h264)
-    assert np.array_equal(open_source(path).at(Fraction("0.5")).rgb, frames[12])
-    assert np.array_equal(open_source(path).at(Fraction("11.5")).rgb, frames[287])
+    for n in (12, 287):
+        assert np.array_equal(open_source(path).at(Fraction(n, 25)).rgb, frames[n])
+    # All of it from the start.
+    source = open_source(path)
+    for second in range(12):
+        source.at(Fraction(second))
+    assert np.array_equal(source.at(Fraction(287, 25)).rgb, frames[287])
 
 
 def scripted(folder: Path, text: str) -> Source:

@@ -56,7 +56,7 @@ def page(
         kind, data = ("png", png(rgb)) if quality is None else ("jpeg", jpeg(rgb, quality))
         return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
-    rows, images = _moments(shown, encoded)
+    rows, images = _moments(sources, shown, encoded)
     about = {
         "box": box,
         "isClip": is_clip,
@@ -72,7 +72,7 @@ def page(
 
 
 def _moments(
-    shown: Iterable[Moment], encoded: Callable[[Picture], str]
+    sources: Sequence[Source], shown: Iterable[Moment], encoded: Callable[[Picture], str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The moments as the page's script reads them, and the pictures that they name by number."""
     rows: list[dict[str, Any]] = []
@@ -92,7 +92,10 @@ def _moments(
                 "time": float(moment.time),
                 "at": clock(moment.time),
                 "images": [number for _, number in last],
-                "times": [clock(picture.time) for picture in moment.pictures],
+                "times": [
+                    "still picture" if source.is_still else clock(picture.time)
+                    for source, picture in zip(sources, moment.pictures, strict=True)
+                ],
                 "scores": [score and _score(*score) for score in moment.scores],
             }
         )

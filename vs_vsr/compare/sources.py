@@ -204,9 +204,8 @@ class _File:
                 yield time, frame
 
     def _upright(self, picture: Array) -> Array:
-        if self._info.mirrored:
-            picture = picture[:, ::-1]
-        return np.ascontiguousarray(np.rot90(picture, -self._info.rotation // 90))
+        turned = np.rot90(picture, -self._info.rotation // 90)
+        return np.ascontiguousarray(turned[:, ::-1] if self._info.mirrored else turned)
 
 
 class _Script:
