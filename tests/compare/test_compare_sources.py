@@ -49,17 +49,17 @@ def remuxed(source: Path, path: Path, shift: int = 0, damaged: int | None = None
     return path
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264", ".avi"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264", ".avi", ".mpg"])
 def test_any_order_of_times_gives_the_frames_of_a_whole_reading(
     h264: Path, tmp_path: Path, suffix: str
 ) -> None:
     path = h264 if suffix == ".mp4" else tmp_path / f"a{suffix}"
-    if suffix == ".avi":
+    if suffix in (".avi", ".mpg"):
         options = {"g": "50", "bf": "2"}
         film(path, range(LONG), Fraction(1, 25), codec="mpeg4", options=options)
     elif suffix != ".mp4":
         remuxed(h264, path, shift=0 if suffix == ".264" else 20)
-    frames = frames_of(path, matrix=6 if suffix == ".avi" else None)
+    frames = frames_of(path, matrix=6 if suffix in (".avi", ".mpg") else None)
     assert len(frames) == LONG
     source = open_source(path)
     numbers = random.Random(7).sample(range(LONG), 12)
