@@ -49,12 +49,17 @@ def remuxed(source: Path, path: Path, shift: int = 0, damaged: int | None = None
     return path
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264", ".avi", ".mpg"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264", ".avi", ".mpg", ".gif"])
 def test_any_order_of_times_gives_the_frames_of_a_whole_reading(
     h264: Path, tmp_path: Path, suffix: str
 ) -> None:
     path = h264 if suffix == ".mp4" else tmp_path / f"a{suffix}"
-    if suffix in (".avi", ".mpg"):
+    if suffix == ".gif":
+        pictures = [
+            Image.fromarray(np.full((HEIGHT, WIDTH), n % 256, np.uint8)) for n in range(LONG)
+        ]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
+    elif suffix in (".avi", ".mpg"):
         options = {"g": "50", "bf": "2"}
         film(path, range(LONG), Fraction(1, 25), codec="mpeg4", options=options)
     elif suffix != ".mp4":
@@ -69,6 +74,7 @@ def test_any_order_of_times_gives_the_frames_of_a_whole_reading(
     assert np.array_equal(source.at(Fraction(99)).rgb, frames[-1])
     found = source.times(Fraction(2), Fraction(4))
     assert [round(time * 25) for time in found] == list(range(50, 100))
+    assert len(source.times(Fraction(0), Fraction(99))) >= LONG
     source.close()
 
 

@@ -3,6 +3,7 @@
 import os
 import runpy
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import dropwhile
@@ -124,7 +125,8 @@ class _File:
     def at(self, time: Fraction) -> Picture:
         target = time + _ROUNDING
         with reading(self._path):
-            if self._held is None or not 0 <= target - self._held[0] < _FAR:
+            is_far = self._ahead is not None and self._ahead[0] + _FAR < target
+            if self._held is None or is_far or target < self._held[0]:
                 self.close()
                 self._frames = self._frames_from(target)
                 self._held = next(self._frames)
@@ -146,11 +148,10 @@ class _File:
             first, last = -(-start // self._step), -(-end // self._step)
             return [n * self._step for n in range(first, last)]
         found = set()
-        with reading(self._path), media(self._path) as container:
+        # A second more, as not every container finds the exact place.
+        with reading(self._path), self._opened(start - 1) as container:
             stream = self._stream(container)
             unit = seconds(stream.time_base)
-            # A second more, as not every container finds the exact place.
-            container.seek(int((self._first + start - 1) / unit), stream=stream)
             for packet in packets(container, stream):
                 if packet.pts is not None:
                     found.add(packet.pts * unit - self._first)
@@ -168,14 +169,27 @@ class _File:
         stream.thread_type = "AUTO"
         return stream
 
+    @contextmanager
+    def _opened(self, time: Fraction) -> Iterator[InputContainer]:
+        """The file, at a key frame before a time; where it cannot be sought in, at its start."""
+        assert self._first is not None
+        with ExitStack() as opened:
+            container = opened.enter_context(media(self._path))
+            stream = self._stream(container)
+            try:
+                place = int((self._first + time) / seconds(stream.time_base))
+                container.seek(place, stream=stream)
+            except av.FFmpegError:
+                # GIF, for one. It has lost its place.
+                opened.close()
+                container = opened.enter_context(media(self._path))
+            yield container
+
     def _frames_from(self, target: Fraction) -> Iterator[tuple[Fraction, VideoFrame]]:
         """Frames with their times; the first one is at or before `target`."""
         back = Fraction(0)
         while self._first is not None and target > back:
-            with media(self._path) as container:
-                stream = self._stream(container)
-                place = self._first + target - back
-                container.seek(int(place / seconds(stream.time_base)), stream=stream)
+            with self._opened(target - back) as container:
                 # Frames before the first key frame need some that were not read.
                 frames = dropwhile(lambda f: not f[1].key_frame, self._decoded(container))
                 head = next(frames, None)
