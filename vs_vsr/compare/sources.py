@@ -94,6 +94,12 @@ def shown_size(sources: Sequence[Source]) -> tuple[int, int]:
     return max(sizes, key=lambda size: size[0] * size[1])
 
 
+def _note(name: str, transfer: int) -> str:
+    if not is_hdr(transfer):
+        return ""
+    return f"{name} is HDR. Its codes are shown as they are, so it looks pale."
+
+
 class _File:
     def __init__(self, path: Path) -> None:
         self.name = path.name
@@ -104,9 +110,7 @@ class _File:
         aspect = Fraction(*info.sample_aspect)
         self.aspect = 1 / aspect if turned else aspect
         self.about = f"{info.codec} {info.pixel_format}"
-        self.note = ""
-        if is_hdr(info.colour.transfer):
-            self.note = f"{self.name} is HDR. Its codes are shown as they are, so it looks pale."
+        self.note = _note(self.name, info.colour.transfer)
         # FFmpeg's names for files that are one picture.
         self.is_still = info.container == "image2" or info.container.endswith("_pipe")
         self.duration = Fraction(0) if self.is_still else info.duration
@@ -253,10 +257,7 @@ class _Script:
         self.about = f"script {node.format.name}"
         with self._frame(0) as frame:
             above, below = (int(frame.props.get(k, 1)) for k in ("_SARNum", "_SARDen"))
-            hdr = is_hdr(int(frame.props.get("_Transfer", 2)))
-        self.note = (
-            f"{self.name} is HDR. Its codes are shown as they are, so it looks pale." if hdr else ""
-        )
+            self.note = _note(self.name, int(frame.props.get("_Transfer", 2)))
         self.aspect = Fraction(above, below) if above > 0 and below > 0 else Fraction(1)
         self.is_still = len(node) == 1
         self.duration = Fraction(0) if self.is_still else len(node) / self._rate
