@@ -5,6 +5,7 @@
 #                           and UndefinedBehaviorSanitizer (Linux, gcc)
 # make bundle               dist/bundle: all that a machine with a GPU and without a network needs to
 #                           measure (bundle/make.py)
+# make docs                 the documentation as a site, in site/ (mkdocs.yml)
 #
 # Each makes its environment in .venv first: about 5 GB, most of it torch.
 
@@ -16,7 +17,7 @@ CLIP ?=
 PYTEST := OMP_NUM_THREADS=1 PATH="$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto \
     --maxprocesses 4 --dist worksteal
 
-.PHONY: demo check test lint sanitize env bench bundle clean
+.PHONY: demo check test lint sanitize env bench bundle docs clean
 
 demo: env
 	PATH="$(BIN):$$PATH" $(BIN)/python examples/demo.py $(if $(CLIP),"$(CLIP)")
@@ -57,6 +58,9 @@ bench: env
 bundle: env
 	$(BIN)/python bundle/make.py
 
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 env: $(VENV)/ready
 
 # A changed plugin needs a new install; changed Python files do not.
@@ -69,4 +73,4 @@ $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard native/*)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SANITIZED) build demo dist
+	rm -rf $(VENV) $(SANITIZED) build demo dist site

@@ -139,7 +139,7 @@ def test_every_argument_of_the_filter_is_passed_on(weights: Path, tmp_path: Path
 def test_the_pipe_of_the_readme(weights: Path, tmp_path: Path) -> None:
     readme = (EXAMPLES.parent / "README.md").read_text()
     script = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
-    (pipe,) = re.findall(r"^    (vspipe .*)$", readme, re.MULTILINE)
+    (pipe,) = re.findall(r"^(vspipe .*)$", readme, re.MULTILINE)
     clip = fields(vs.YUV420P8, matrix=6)
     film_of(tmp_path / "in.mkv", clip, colorspace=6, color_range=1)
     assert "BasicVSR(clip)" in script

@@ -28,28 +28,30 @@ __all__ = [
 class CommonArguments(TypedDict, total=False):
     """Arguments that every filter has.
 
-    weights: A published name (`vs-vsr weights list`) or a file.
-    device: "auto" (a GPU if there is one), "cpu", "cuda:0", …; or different GPUs, which take the
-        segments of the clip in turn: "cuda:0,cuda:1".
-    precision: "auto" (fp16 on a GPU; on a CPU bf16 if the processor has it; fp32 for VRT),
-        "fp32", "bf16" or "fp16".
-    chunk: Frames computed together; the default is smaller if the pictures are large. 0 is the
-        whole clip at once, which is how the papers' numbers are made.
-    tile: Side of the spatial tiles in pixels, at least 64. 0 is whole frames, the default of all
-        filters except VRT.
-    overlap: Pixels that neighbouring tiles share, default 32 (VRT: 20), or a quarter of `tile`
-        if that is less.
-    scenes: Where states and windows stop: at the frames' own marks ("props": `_SceneChangePrev` and
-        `_SceneChangeNext`), at cuts found by comparing frames ("detect"), nowhere ("off"), or at
-        both kinds of cuts ("auto", the default). With "auto" a mark decides about its pair of
-        frames, even if it is 0, and frames are compared only where there is no mark.
-    matrix: Matrix of YUV and GRAY frames that name none in `_Matrix`: "709", "170m", "470bg",
-        "2020ncl", "240m", "fcc" or "ycgco", or its number (`vapoursynth.MATRIX_BT709`). Where it is
-        left out, a frame whose `_Transfer` is PQ or HLG is BT.2020 ("2020ncl"); for all others it
-        follows from the clip's size.
-    prefetch: While a chunk is handed out, compute the next one; while one is computed, ask the
-        source for the frames of the next. Only where frames are read in order. By default on for a
-        GPU, and off for a processor, where a chunk is made beside its own hand-over anyway.
+    Attributes:
+        weights: A published name (`vs-vsr weights list`) or a file.
+        device: "auto" (a GPU if there is one), "cpu", "cuda:0", …; or different GPUs, which take
+            the segments of the clip in turn: "cuda:0,cuda:1".
+        precision: "auto" (fp16 on a GPU; on a CPU bf16 if the processor has it; fp32 for VRT),
+            "fp32", "bf16" or "fp16".
+        chunk: Frames computed together; the default is smaller if the pictures are large. 0 is the
+            whole clip at once, which is how the papers' numbers are made.
+        tile: Side of the spatial tiles in pixels, at least 64. 0 is whole frames, the default of
+            all filters except VRT.
+        overlap: Pixels that neighbouring tiles share, default 32 (VRT: 20), or a quarter of `tile`
+            if that is less.
+        scenes: Where states and windows stop: at the frames' own marks ("props": `_SceneChangePrev`
+            and `_SceneChangeNext`), at cuts found by comparing frames ("detect"), nowhere ("off"),
+            or at both kinds of cuts ("auto", the default). With "auto" a mark decides about its
+            pair of frames, even if it is 0, and frames are compared only where there is no mark.
+        matrix: Matrix of YUV and GRAY frames that name none in `_Matrix`: "709", "170m", "470bg",
+            "2020ncl", "240m", "fcc" or "ycgco", or its number (`vapoursynth.MATRIX_BT709`). Where
+            it is left out, a frame whose `_Transfer` is PQ or HLG is BT.2020 ("2020ncl"); for all
+            others it follows from the clip's size.
+        prefetch: While a chunk is handed out, compute the next one; while one is computed, ask the
+            source for the frames of the next. Only where frames are read in order. By default on
+            for a GPU, and off for a processor, where a chunk is made beside its own hand-over
+            anyway.
     """
 
     weights: str | os.PathLike[str]
@@ -66,13 +68,14 @@ class CommonArguments(TypedDict, total=False):
 class RecurrentArguments(CommonArguments, total=False):
     """Arguments of the filters that carry a forward state.
 
-    lookahead: Frames after a chunk that its backward pass sees, default 15.
-    segment: Frames over which the forward state is carried, a multiple of `chunk`, default 120, or
-        the next multiple, and at least 2 chunks. A seek computes from the segment's start.
-    preroll: Frames before a segment that warm its state up, default 10.
-    latency: "normal", or "low" for players and previews: the first picture, and that after a seek,
-        comes several times sooner, at less speed and a little less quality. It changes the defaults
-        of `chunk` (10), `lookahead` (7), `segment` (30) and `preroll` (7).
+    Attributes:
+        lookahead: Frames after a chunk that its backward pass sees, default 15.
+        segment: Frames over which the forward state is carried, a multiple of `chunk`, default 120,
+            or the next multiple, and at least 2 chunks. A seek computes from the segment's start.
+        preroll: Frames before a segment that warm its state up, default 10.
+        latency: "normal", or "low" for players and previews: the first picture, and that after a
+            seek, comes several times sooner, at less speed and a little less quality. It changes
+            the defaults of `chunk` (10), `lookahead` (7), `segment` (30) and `preroll` (7).
     """
 
     lookahead: int

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from docs_blocks import blocks, commands
 from films import HEIGHT, WIDTH, film
 from PIL import Image
 from reading import Array, Page, frames_of
@@ -19,7 +20,6 @@ from vs_vsr.compare import page as page_module
 from vs_vsr.compare import still as still_module
 from vs_vsr.evaluation.scores import luma
 
-ROOT = Path(__file__).resolve().parents[2]
 # All that a file name may have, and what a page might take for markup or for its own marks.
 HOSTILE = "<script>alert(1)<!--\"'&amp;{{data}}\\u003c\n\udcff.mkv"
 
@@ -282,17 +282,16 @@ def test_what_is_no_video_is_refused_before_the_page_is_written(
     assert refused(capsys, "a.mkv", "text.mkv").startswith("input must be a media file that FFmpeg")
 
 
-def test_the_commands_of_the_page_about_it(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_of_the_docs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("in.mkv", "out.mkv", "basicvsr.mkv", "animesr.mkv"):
         film(folder / name, [12_000 * n for n in range(12)])
     (folder / "up.vpy").write_text(
         "from vapoursynth import core\ncore.std.BlankClip(length=500, fpsnum=4).set_output()"
     )
-    text = (ROOT / "docs" / "compare.md").read_text()
-    shown = re.findall(r"^    vs-vsr (compare .*)$", text, re.MULTILINE)
+    shown = [command for block in blocks("sh", "console") for command in commands(block)]
+    shown = [command for command in shown if command.startswith("vs-vsr compare ")]
     assert len(shown) >= 5
     for line in shown:
-        assert cli.main([*shlex.split(line, comments=True), "--force"]) == 0, line
+        words = shlex.split(line, comments=True)[1:]
+        assert cli.main([*words, "--force"]) == 0, line
         assert Path(capsys.readouterr().out.strip()).stat().st_size > 1000

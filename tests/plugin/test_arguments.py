@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import textwrap
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,6 +162,33 @@ def defaults() -> str:
 
 def test_the_defaults_on_the_page_are_those_of_the_plans() -> None:
     assert_made_table(PAGE, "<!-- defaults: made by tests/plugin/test_arguments.py -->", defaults())
+
+
+def call(name: str) -> str:
+    """A filter with all its arguments: their defaults, or only names where these are not fixed."""
+    d = FILTERS[name].defaults
+    known: dict[str, object] = {
+        **{key: getattr(d, key) for key in ("lookahead", "preroll", "tile", "overlap")},
+        **{"weights": d.weights, "chunk": chunk(d, "{0.cpu_chunk}"), "segment": segment(d)},
+        **{"device": "auto", "precision": "auto" if d.dtype is None else "fp32"},
+        **{"scenes": "auto", "latency": "normal"},
+    }
+    if d.cpu_chunk:
+        known["segment"] = d.segment_chunks * d.cpu_chunk
+    words = {"weights", "device", "precision", "scenes", "latency"}
+    parts = []
+    for argument in list(signature(name))[1:]:
+        value = known.get(argument)
+        shown = f'"{value}"' if argument in words else value
+        parts.append(argument if value is None else f"{argument}={shown}")
+    lines = textwrap.wrap(", ".join(["clip", *parts]), 72)
+    return "\n    ".join([f"```text\ncore.vsr.{name}(", *lines]) + ")\n```"
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_each_filter_is_shown_with_its_arguments(name: str) -> None:
+    mark = f"<!-- {name}: made by tests/plugin/test_arguments.py -->"
+    assert_made_table(PAGE, mark, f"\n{call(name)}\n")
 
 
 @pytest.mark.parametrize("name", FILTERS)

@@ -127,6 +127,11 @@ def test_what_the_machine_cannot_hold_is_refused_except_in_tiles() -> None:
     with pytest.raises(ArgumentError, match=re.escape(message)):
         planned(1920, 1080, 500)
     assert planned(1920, 1080, 500, tile=256).plan.chunk == 15
+    # In tiles, fewer frames than the smallest default are better than none.
+    setup = planned(2880, 1620, 500, tile=256)
+    frame = 12 * 16 * (4 * 2880 * 1620 + 256**2) + 5 * 64 * 4 * 256**2
+    assert setup.plan.chunk == (int(0.6 * (32 << 30)) - 30 * 5 * 64 * 4 * 256**2) // frame < 15
+    assert "should stay under 19.2 GiB" in setup.message
     # Pictures this large do not fit with any tile.
     message = (
         "BasicVSRPP: clip must be such that three chunks of 15 frames (862.0 GiB) fit in memory "

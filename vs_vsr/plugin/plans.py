@@ -32,7 +32,8 @@ _SHARE = 0.6
 # 1.6 steps a frame, down to the frames below which a worst frame loses more than 0.2 dB.
 _LOOKAHEAD_SHARE, _LEAST_LOOKAHEAD = 0.6, 7
 # BasicVSR++ keeps features for every frame that a chunk sees. With fewer frames than this in a
-# chunk, most of the work would be for the frames before and after it.
+# chunk, most of the work would be for the frames before and after it. So it may take more than its
+# share, but if the machine cannot hold it, a smaller one is still an answer.
 _PP_LEAST_CHUNK = 15
 
 
@@ -567,7 +568,10 @@ def _chunk(
     if held(chunk) <= most:
         return chunk, ""
     each = 3 * picture_bytes + work_bytes
-    chunk = max(least, (most - context_bytes) // each)
+    within_share = (most - context_bytes) // each
+    chunk = max(least, within_share)
+    if held(chunk) > memory and within_share > 0:
+        chunk = within_share
     message = f"{arguments.filter_name}: chunk is {chunk} instead of {default} frames, "
     if held(chunk) <= most:
         return chunk, message + (

@@ -157,7 +157,7 @@ CARDS = (
         filter="BasicVSR",
         paper="BasicVSR, arXiv:2012.02181",
         does="upscales by 4",
-        speed="0.75 to 0.98 frames a second from 320x180, in bf16",
+        speed="1.0 frames a second from 320x180, in bf16",
         memory="four kept states take 560 bytes for each pixel of the input in bf16 (1.2 GB at "
         "1920x1080)",
     ),
@@ -165,21 +165,21 @@ CARDS = (
         filter="IconVSR",
         paper="IconVSR, arXiv:2012.02181",
         does="upscales by 4, sharper and slower than BasicVSR",
-        speed="1.7 times the seconds of BasicVSR, in bf16",
+        speed="1.4 to 1.6 times the seconds of BasicVSR, in bf16",
         memory=_NOT_MEASURED,
     ),
     Card(
         filter="EDVR",
         paper="EDVR, arXiv:1905.02716",
         does="upscales by 4, or deblurs",
-        speed="3.0 (M) and 7.9 (L) times the seconds of BasicVSR, in bf16",
+        speed="2.1 to 3.0 (M) and 5.8 to 7.6 (L) times the seconds of BasicVSR, in bf16",
         memory=_NOT_MEASURED,
     ),
     Card(
         filter="RealBasicVSR",
         paper="RealBasicVSR, arXiv:2111.12704",
         does="upscales real, degraded footage by 4",
-        speed="0.96 times the seconds of BasicVSR, in bf16",
+        speed="0.9 to 1.1 times the seconds of BasicVSR, in bf16",
         memory=_NOT_MEASURED,
     ),
     Card(
@@ -194,7 +194,7 @@ CARDS = (
         filter="BasicVSRPP",
         paper="BasicVSR++, arXiv:2104.13371",
         does="upscales by 4, deblurs, denoises, or cleans compressed video",
-        speed="2.8 times the seconds of BasicVSR, in bf16, in chunks of 20",
+        speed="2.2 to 2.9 times the seconds of BasicVSR, in bf16, in chunks of 20",
         memory=_NOT_MEASURED,
     ),
     Card(
