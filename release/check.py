@@ -103,6 +103,11 @@ def changelog(root: Path) -> str:
     bodies = [body.strip() for body in re.split(r"^## .*$", text, flags=re.MULTILINE)[1:]]
     if titles[:1] != ["Unreleased"]:
         raise Red('the first section is not "## Unreleased". Put it there, empty.')
+    if bodies[0] and wanted in titles:
+        raise Red(
+            f'"## Unreleased" has text, and {wanted} has a section. Write the next version into '
+            "pyproject.toml."
+        )
     if bodies[0]:
         raise Red(f'"## Unreleased" has text. Put "## {wanted}" below its title, an empty line on.')
     if titles[1:2] != [wanted]:

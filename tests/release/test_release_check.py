@@ -97,6 +97,12 @@ def test_the_version_is_that_of_the_package_and_of_the_plugin(root: Path) -> Non
             '"## Unreleased" has text. Put "## 7.8.9" below its title, an empty line on.',
         ),
         (
+            "## Unreleased\n",
+            "## Unreleased\n\n- c\n",
+            '"## Unreleased" has text, and 7.8.9 has a section. Write the next version into '
+            "pyproject.toml.",
+        ),
+        (
             "## Unreleased\n\n",
             "",
             'the first section is not "## Unreleased". Put it there, empty.',
