@@ -16,6 +16,8 @@ PAGES += sorted(ROOT.glob("docs/**/*.md"))
 # Commands that no test runs as they stand, by how they begin, and why.
 CANNOT_RUN = {
     r"python3 -m venv |\. \S+/activate$|pip install ": "changes the environment of the tests",
+    r"podman ": "needs podman",
+    r"vsstubs$": "tests/test_stubs.py makes the stub elsewhere",
     r"ray |export RAY_|vs-vsr upscale .* --cluster": "needs a cluster: tests/job/test_cluster.py",
     r"mpv |.*\| mpv |export VSSCRIPT_PATH": "needs mpv built with VapourSynth",
     r"python -m vs_vsr\.bench": "takes minutes: tests/bench runs them with tiny sizes",

@@ -42,7 +42,8 @@ RUN = [command for command in SHOWN if runs(command)]
 
 
 def test_every_command_is_run_or_is_of_a_kind_that_cannot_be() -> None:
-    known = r"vs-vsr (upscale|plan|part|join|models|weights list|info|eval) ?|vspipe |python -c "
+    known = r"vs-vsr (upscale|plan|part|join|models|weights list|info|eval|compare) ?"
+    known += "|vspipe |python -c "
     assert [command for command in RUN if not re.match(known, command)] == []
 
 

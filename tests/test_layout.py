@@ -34,7 +34,10 @@ ROOMS = {
     "__init__": {"filters", "weights"},
     "job": {"devices", "errors", "plugin", "streaming", "weights"},
     "evaluation": {"errors", "filters", "plugin"},
-    "cli": {"__init__", "devices", "errors", "evaluation", "filters", "job", "weights"},
+    "compare": {"errors", "evaluation", "job", "plugin"},
+    "cli": {
+        *("__init__", "compare", "devices", "errors", "evaluation", "filters", "job", "weights"),
+    },
     "__main__": {"cli"},
     "bench": {
         *("devices", "evaluation", "job", "kernels", "models"),
