@@ -13,7 +13,7 @@ def test_the_extra_all_names_what_every_user_can_have() -> None:
     (everything,) = extras.pop("all")
     named = set(re.findall(r"\w+", everything.partition("[")[2]))
     # The CUDA of torch decides about those two; the others are for development.
-    assert set(extras) - {"cuda12", "cuda13", "bench", "dev"} <= named
+    assert set(extras) - {"cuda12", "cuda13", "bench", "docs", "dev"} <= named
     assert named <= {"weights", "cluster", "serve"}
 
 
