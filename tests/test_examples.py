@@ -150,30 +150,54 @@ def test_the_pipe_of_the_readme(weights: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(shown(tmp_path / "out.mkv"), COLOURS, atol=3)
 
 
+def mpv_script(video_in: vs.VideoNode, **variables: float) -> vs.VideoNode:
+    vs.clear_outputs()
+    exec((EXAMPLES / "mpv.vpy").read_text(), {"video_in": video_in, **variables})
+    output = vs.get_output(0)
+    assert isinstance(output, vs.VideoOutputTuple)
+    return output.clip
+
+
 @real_weights
 def test_the_mpv_script_with_a_clip_as_mpv_gives_it() -> None:
     # The matrix in mpv's property; BT.2020, which does not follow from the size.
-    source = opened(SAMPLE).std.RemoveFrameProps("_Matrix").std.SetFrameProps(_ColorSpace=9)
+    source = opened(SAMPLE)[:8].std.RemoveFrameProps("_Matrix").std.SetFrameProps(_ColorSpace=9)
     asked: list[int] = []
+    kept = 32
 
     def forward_only(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        if n >= len(source) or n < max(asked, default=0) - 32:
-            raise ValueError(f"mpv has no frame {n}")
+        if n <= max(asked, default=0) - kept:
+            raise ValueError(f"Frame {n} requested. Try increasing the buffered-frames suboption.")
+        if n >= len(source):
+            raise ValueError("EOF or filter EOF/reinit")
         asked.append(n)
-        return source.get_frame(n)
+        frame = source.get_frame(n).copy()
+        if n == len(source) - 1:
+            frame.props["_DurationNum"], frame.props["_DurationDen"] = -999_999, 1_000_000
+        return frame
 
-    endless = source.std.BlankClip(length=2**31 - 1)
+    endless = source.std.BlankClip(length=2**31 // 16)
     video_in = endless.std.ModifyFrame(endless, forward_only)
-    vs.clear_outputs()
-    exec((EXAMPLES / "mpv.vpy").read_text(), {"video_in": video_in})
+    clip = mpv_script(video_in, container_fps=24.0)
+    known = mpv_script(source)
     assert not asked
-    clip = vs.get_output(0).clip
-    for n in range(12):
+    for n in range(len(source)):
         frame = clip.get_frame(n)
         assert (frame.width, frame.height) == (512, 384)
         assert frame.props["_Matrix"] == 9
-        # One frame ahead, and none twice.
-        assert sorted(asked) == [*range(n + 2)]
+        assert Fraction(frame.props["_DurationNum"], frame.props["_DurationDen"]) == Fraction(1, 24)
+        # One frame ahead, and all pictures to the last are those of a clip of known length.
+        assert max(asked) == min(n + 1, len(source) - 1)
+        assert list(map(bytes, frame.readchunks())) == [
+            bytes(plane) for plane in known.get_frame(n).readchunks()
+        ]
+    with pytest.raises(vs.Error, match="EOF"):
+        clip.get_frame(len(source))
+    # mpv reads tags in the picture that it has thrown away with the frame.
+    asked.clear()
+    kept = 1
+    with pytest.raises(vs.Error, match="increasing the buffered-frames"):
+        mpv_script(video_in, container_fps=24.0).get_frame(0)
 
 
 @real_weights
