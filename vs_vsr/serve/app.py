@@ -42,6 +42,7 @@ class Server:
             options: Of `vs-vsr upscale`, for every job; `--device` comes first.
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = folder
         self._jobs, self._uploads = Jobs(folder), Uploads(folder)
         self._runner = Runner(self._jobs, options)
         self.events = Events(self._jobs.ids, self._jobs.public)

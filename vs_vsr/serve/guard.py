@@ -7,10 +7,10 @@ changes something must come from the page itself.
 
 import secrets
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -106,12 +106,10 @@ class Guard:
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             yield token
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return
+        # As browsers read them: other servers of this machine set theirs for it too.
+        cookies = cookie_parser(headers.get("cookie", ""))
         if self._cookie in cookies:
-            yield cookies[self._cookie].value
+            yield cookies[self._cookie]
 
     def _is_token(self, text: str) -> bool:
         return secrets.compare_digest(text.encode("utf-8", "surrogateescape"), self._token)

@@ -225,7 +225,9 @@ class Jobs:
     def keep(self, job: Job) -> None:
         """Keep what has changed, and tell it; a job that was deleted meanwhile stays so."""
         if job.id in self._all:
-            job.save()
+            # On a full disk the page must see all the more what has become of it.
+            with contextlib.suppress(OSError):
+                job.save()
             self.told(job.id)
 
     def moved(self, job: Job) -> None:

@@ -307,10 +307,12 @@ class Runner:
 
         def told(event: dict[str, Any]) -> None:
             tell(event)
-            kind = event.get("event")
-            if kind == "note":
-                job.notes = [*job.notes, self._plainly(job, str(event.get("text")))][-_NOTES_KEPT:]
-            elif kind == "progress":
+            if event.get("event") == "note":
+                note = self._plainly(job, str(event.get("text")))
+                # Where this server keeps its files is nothing that a user could do something about.
+                if str(job.folder) not in note:
+                    job.notes = [*job.notes, note][-_NOTES_KEPT:]
+            elif event.get("event") == "progress":
                 job.progress = {k: event[k] for k in _PROGRESS if k in event}
             self._jobs.moved(job)
 
