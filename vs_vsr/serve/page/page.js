@@ -206,7 +206,7 @@ function verbs(job) {
     case "new": return [["start", busy ? "Add to the queue" : "Start", "main"], ["remove", "Remove", ""]];
     case "waiting": return [["cancel", "Cancel", ""]];
     case "running": return [["pause", "Pause", ""], ["cancel", "Cancel", ""]];
-    case "pausing": return [["cancel", "Cancel", ""]];
+    case "pausing": return [["pause", "Pause at once", ""], ["cancel", "Cancel", ""]];
     case "paused": return [["resume", "Resume", "main"], ["cancel", "Cancel", ""]];
     case "done": return [["download", "Download", "main"], ["remove", "Remove", ""]];
     default: return [["start", "Start again", "main"], ["remove", "Remove", ""]];
@@ -220,8 +220,10 @@ function drawVerbs(box, job) {
   const had = box.contains(document.activeElement);
   const old = new Map([...box.children].map((button) => [button.dataset.verb, button]));
   box.replaceChildren(...wanted.map(([verb, words, look]) => {
-    const button = old.get(verb) ?? make("button", { type: "button", onclick: () => act(job.id, verb) });
+    const button = old.get(verb) ?? make("button", { type: "button" });
     button.dataset.verb = verb;
+    // Another video may be shown where one was.
+    button.onclick = () => act(job.id, verb);
     // Of a video that is not started, the large one is below its choices.
     set(button, "className", first || verb !== "start" ? look : "");
     text(button, words);
@@ -290,7 +292,7 @@ function drawRow(job) {
   item.classList.toggle("current", job.id === selected);
   text(badge, STATES[job.state]);
   set(badge, "className", `badge ${job.state}`);
-  show(bar, ["running", "pausing", "paused"].includes(job.state));
+  show(bar, ["running", "pausing"].includes(job.state) || (job.state === "paused" && job.progress));
   drawBar(bar, job.progress);
   bar.setAttribute("aria-label", `Progress of ${short(job.name)}`);
   text(line, far(job));
@@ -434,13 +436,17 @@ function drawDetail() {
     drawBar($("estimating-share"), job.progress);
     text($("estimating-text"), `${sentence(job.progress?.phase ?? "starting")} …`);
   }
+  // Of others, cancelling would throw their parts away.
+  for (const id of ["looking-stop", "estimating-stop"]) show($(id), job.state === "new");
   const waiting = job.previewing || job.forecasting;
   for (const id of ["three", "several", "ask-forecast"]) $(id).setAttribute("aria-disabled", String(Boolean(waiting)));
+  text($("time-hint"), `Seconds, or 0:01:30${job.seconds ? `. It lasts ${clock(job.seconds)}` : ""}`);
   drawViewer(job);
   show($("look"), open || job.previews.length);
   text($("forecast"), job.forecast && open ? foretold(job.forecast) : "");
   show($("ask-forecast"), open && !job.forecast);
-  show($("estimate"), open);
+  text($("estimate-title"), open ? "Time and size" : "Notes");
+  show($("estimate"), open || notes.length);
   drawVerbs($("actions"), job);
 }
 
@@ -485,8 +491,7 @@ function drawViewer(job) {
   if (fresh.length || !times.includes(view.time)) {
     view.time = (fresh[0] ?? job.previews[0]).time;
     view.choice = (fresh[0] ?? job.previews[0]).choice;
-    const several = new Set(fresh.filter(({ time }) => time === view.time).map(({ choice }) => choice)).size > 1;
-    if (before.size || several) $("beside").checked = several;
+    $("beside").checked = job.previews.filter(({ time }) => time === view.time).length > 1;
   }
   $("times").replaceChildren(...times.map((time) => {
     const radio = make("input", { type: "radio", name: "time", checked: time === view.time });
@@ -535,7 +540,7 @@ function drawPanels(all) {
     if (after && open) {
       const row = footage.find(({ choices }) => choices.some(({ choice }) => choice === preview.choice));
       caption.append(make("button", {
-        type: "button", textContent: "Use this", "aria-label": `Use ${name}`,
+        type: "button", textContent: "Use this", "aria-label": `Use this: ${name}`,
         onclick: () => change({ footage: row?.name, choice: preview.choice }).then((job) => job && spoken(`${name} is chosen.`)),
       }));
     }
@@ -625,6 +630,13 @@ function uploadRow({ name, bytes: count }) {
 
 const button = (words, name, onclick) => make("button", { type: "button", textContent: words, "aria-label": `${words}: ${short(name)}`, onclick });
 
+/** Remove what has come of a file, if the server has not done so itself. */
+async function discard(id) {
+  await call("DELETE", `/api/uploads/${id}`).catch((error) => {
+    if (error.status !== 404) throw error;
+  });
+}
+
 /** Send a file in pieces; after a break it goes on with what the server has. */
 async function send(file) {
   const about = { name: file.name, bytes: file.size };
@@ -645,7 +657,7 @@ async function send(file) {
     state.resume();
     sending.delete(state);
     item.remove();
-    if (state.id) await attempt(() => call("DELETE", `/api/uploads/${state.id}`));
+    if (state.id) await attempt(() => discard(state.id));
   });
   buttons.append(pause, remove);
 
@@ -746,7 +758,7 @@ async function listUploads() {
     text(line, `${bytes(upload.offset)} of ${bytes(upload.bytes)} are here. Choose the same file again, and it goes on from there.`);
     buttons.append(button("Choose it", upload.name, () => $("file").click()),
       button("Remove", upload.name, async () => {
-        await attempt(() => call("DELETE", `/api/uploads/${upload.id}`));
+        await attempt(() => discard(upload.id));
         item.remove();
       }));
   }
@@ -758,7 +770,7 @@ async function browse(folder) {
   text($("files-problem"), "");
   let found;
   try {
-    found = await call("GET", `/api/files?folder=${encodeURIComponent(folder ?? "")}`);
+    found = await call("GET", folder ? `/api/files?folder=${encodeURIComponent(folder)}` : "/api/files");
   } catch (error) {
     text($("files-problem"), error.message);
     return;
@@ -834,6 +846,9 @@ function wire() {
       complain(new Problem(400, { problem: `Networks must be two or more to compare, got ${choices.length}. Tick another one.` }));
     } else ask("previews", { choices, ...(time ? { times: [time] } : {}) });
   };
+  for (const id of ["looking-stop", "estimating-stop"]) {
+    $(id).onclick = () => attempt(() => call("POST", `/api/jobs/${selected}/cancel`));
+  }
   $("ask-forecast").onclick = () => ask("forecast");
 
   $("split").oninput = drawSplit;
@@ -851,7 +866,7 @@ async function begin() {
     try {
       const known = await call("GET", "/api/footage");
       ({ footage, encoders } = known);
-      text($("device"), known.device === "auto" ? "" : known.device);
+      text($("device"), known.device === "auto" ? "" : `computes on ${known.device}`);
       break;
     } catch (error) {
       text($("connection"), error instanceof Problem ? error.message : "The server does not answer. This page goes on by itself when it is back.");
