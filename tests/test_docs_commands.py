@@ -15,7 +15,7 @@ import pytest
 from conftest import environment, small_checkpoint
 from films import film
 
-from vs_vsr.cli import doctor, eval, info, models, parts, upscale, weights
+from vs_vsr.cli import doctor, eval, info, models, parts, serve, upscale, weights
 from vs_vsr.cli.options import requests
 from vs_vsr.errors import JobError
 from vs_vsr.job.encoders import NAMES, check_container, encoder
@@ -41,7 +41,7 @@ def words(line: str) -> list[str]:
 def parsed(line: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="vs-vsr")
     commands = parser.add_subparsers(required=True)
-    for command in (upscale, parts, models, eval, weights, doctor, info):
+    for command in (upscale, serve, parts, models, eval, weights, doctor, info):
         command.add(commands)
     return parser.parse_args(words(line))
 

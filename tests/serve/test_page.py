@@ -294,7 +294,7 @@ def test_networks_side_by_side_by_the_keyboard_alone(
     names = page.js(
         "return [...document.querySelectorAll('figcaption span')].map(e => e.innerText)"
     )
-    assert names == ["Before", "AnimeSR v1", "AnimeSR v2"]
+    assert names == ["Before", "AnimeSR v2", "AnimeSR v1"]
     # All are moved as one.
     page.tab_to("#zoom").send_keys("4")
     page.until("document.querySelector('#panels .frame').offsetWidth === 4 * 256")
@@ -475,7 +475,7 @@ def test_a_text_file_is_no_video(page: Page, serving: Serving) -> None:
 
 def png(path: Path) -> None:
     """A picture before and after, 64x48 each."""
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     frame = av.VideoFrame.from_ndarray(np.full((48, 128, 3), 90, np.uint8), format="rgb24")
     with av.open(str(path), "w", format="image2") as out:
         stream: Any = out.add_stream("png", rate=1)
@@ -487,28 +487,28 @@ def png(path: Path) -> None:
 def seeded(folder: Path, clip: Path) -> None:
     """One job of each kind that stays as it is."""
     previews = [
-        Preview(number=n, choice=choice, time="0.080", width=128, height=48)
+        Preview(number=n, choice=choice, time=0.08, width=128, height=48)
         for n, choice in enumerate((ANIME, "BasicVSR/reds4"), 1)
     ]
     told = {"seconds": 100, "bytes": 10**6, "width": 256, "height": 192, "pictures": 12}
-    for name, changes in {
+    kinds: dict[str, dict[str, Any]] = {
         "new": {"previews": previews, "forecast": told, "notes": ["Dolby Vision is dropped."]},
-        "paused": {"choice": ANIME, "size": "2x"},
-        "failed": {"problem": "clip.mkv must have pictures, got none. Choose another file."},
-        "done": {"choice": ANIME, "previews": previews},
+        "paused": {"state": "paused", "choice": ANIME, "size": "2x"},
+        "failed": {
+            "state": "failed",
+            "problem": "clip.mkv must have pictures, got none. Choose another file.",
+        },
+        "done": {"state": "done", "choice": ANIME, "previews": previews},
         "known": {"choice": "VRT/denoise", "footage": "noise-known"},
-    }.items():
+    }
+    for name, changes in kinds.items():
         job = Job(folder=folder / name, name=f"{name}.mkv", bytes=9, source=str(clip), seconds=1.0)
         job.folder.mkdir()
-        job.state = name if name != "known" else "new"  # type: ignore[assignment]
         for key, value in changes.items():
             setattr(job, key, value)
         for preview in job.previews:
-            if not job.preview_file(preview.number).exists():
-                shutil.rmtree(job.folder / "previews", ignore_errors=True)
-                png(job.preview_file(1))
-                shutil.copy(job.preview_file(1), job.preview_file(2))
-        if name == "done":
+            png(job.preview_file(preview.number))
+        if job.state == "done":
             job.result.write_bytes(b"x")
         job.save()
 
@@ -524,8 +524,9 @@ def test_axe_finds_nothing_wrong(
     seeded(folder, clip)
     serving = Serving(folder)
     try:
-        for look in ({}, {"dark": True}, {"width": 360}, {"width": 360, "dark": True}):
-            page.looks(**look)  # type: ignore[arg-type]
+        for width, dark in ((1280, False), (1280, True), (360, False), (360, True)):
+            look = f"{width} pixels wide, {'dark' if dark else 'light'}"
+            page.looks(width=width, dark=dark)
             page.open(serving.address)
             page.until("document.querySelectorAll('#queue li').length === 5")
             page.js(Path(path).read_text())

@@ -415,6 +415,11 @@ function drawDetail() {
   text($("name"), short(job.name));
   set($("name"), "title", job.name);
   text($("state"), [STATES[job.state], bytes(job.bytes), job.source === "file" ? "on this machine" : "uploaded"].join(" · "));
+  const working = ["running", "pausing"].includes(job.state);
+  show($("far"), working || job.state === "paused" || job.state === "waiting");
+  show($("share"), working);
+  drawBar($("share"), job.progress);
+  text($("far-text"), far(job));
   text($("failure"), job.problem ?? "");
   const notes = job.notes ?? [];
   if ([...$("notes").children].map((item) => item.textContent).join() !== notes.join()) {
@@ -444,7 +449,7 @@ function drawDetail() {
   drawViewer(job);
   show($("look"), open || job.previews.length);
   text($("forecast"), job.forecast && open ? foretold(job.forecast) : "");
-  show($("ask-forecast"), open && !job.forecast);
+  show($("ask-forecast").parentElement, open && !job.forecast);
   text($("estimate-title"), open ? "Time and size" : "Notes");
   show($("estimate"), open || notes.length);
   drawVerbs($("actions"), job);
