@@ -34,7 +34,8 @@ ROOMS = {
     "__init__": {"filters", "weights"},
     "job": {"devices", "errors", "plugin", "streaming", "weights"},
     "evaluation": {"errors", "filters", "plugin"},
-    "cli": {"__init__", "devices", "errors", "evaluation", "filters", "job", "weights"},
+    "serve": {"errors", "job", "weights"},
+    "cli": {"__init__", "devices", "errors", "evaluation", "filters", "job", "serve", "weights"},
     "__main__": {"cli"},
     "bench": {
         *("devices", "evaluation", "job", "kernels", "models"),
@@ -159,7 +160,8 @@ def test_nothing_is_imported_by_a_name_in_a_string(module: str) -> None:
     [
         ("vs_vsr", "torch vapoursynth numpy"),
         ("vs_vsr.filters", "torch vapoursynth numpy"),
-        ("vs_vsr.cli", "torch vapoursynth numpy"),
+        ("vs_vsr.cli", "torch vapoursynth numpy starlette"),
+        ("vs_vsr.serve.server", "torch vapoursynth numpy"),
         ("vs_vsr.streaming.plan", "torch vapoursynth numpy"),
         ("vs_vsr.streaming.gaps", "torch vapoursynth numpy"),
         ("vs_vsr.plugin.bridge", "torch vapoursynth"),

@@ -20,12 +20,15 @@ __all__ = ["PORT", "TOKEN", "Served", "app", "client", "upload", "wait_for"]
 
 PORT, TOKEN = 8487, "a-token-that-nobody-else-knows-of"
 _CODE = """
-import sys
+import contextlib, sys
 from pathlib import Path
 from vs_vsr.serve.server import serve
 folder, port, *options = sys.argv[1:]
-serve(Path(folder), int(port), options, lambda address: sys.stdout.write(address + "\\n") and
-      sys.stdout.flush())
+def announce(address):
+    sys.stdout.write(address + "\\n")
+    sys.stdout.flush()
+with contextlib.suppress(KeyboardInterrupt):
+    serve(Path(folder), int(port), options, announce)
 """
 
 
@@ -68,7 +71,8 @@ class Served:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(),
+            # By SERVED whatever it starts, and what that starts, can be found.
+            env={**environment(), "SERVED": str(self.folder), "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
         assert self.process.stdout is not None

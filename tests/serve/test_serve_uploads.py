@@ -126,6 +126,25 @@ def test_an_upload_cut_off_goes_on_also_after_a_kill(served: Served) -> None:
     assert (served.folder / id / "source").read_bytes() == data
 
 
+def test_what_a_killed_server_leaves_is_sorted_out(tmp_path: Path) -> None:
+    folder = tmp_path / "serve"
+    data = film(tmp_path / "in.mkv", [40 * n for n in range(4)]).read_bytes()
+    with client(app(folder)) as browser:
+        id = upload(browser, "a.mkv", data)
+        about = (folder / id / "upload.json").read_text()
+        job = browser.post("/api/jobs", json={"upload": id}).json()
+    # It had become a job, and was not struck off the uploads; another was half removed.
+    (folder / id / "upload.json").write_text(about)
+    for name in ("0123456789abcdef", "the user's own"):
+        (folder / name).mkdir()
+        (folder / name / "source").write_bytes(data)
+    with client(app(folder)) as browser:
+        assert browser.get("/api/uploads").json() == []
+        assert browser.get("/api/jobs").json() == [job]
+        assert not (folder / "0123456789abcdef").exists()
+        assert (folder / "the user's own" / "source").exists()
+
+
 def test_two_that_send_the_same_file(served: Served) -> None:
     data = os.urandom(2_000_000)
     id = begin(served.browser, len(data))

@@ -38,9 +38,13 @@ def json_answer(data: object, status: int = 200) -> Response:
 
 
 async def refused(request: Request, error: Exception) -> Response:
-    """The answer to a request that was refused; for Starlette's table of them."""
-    assert isinstance(error, Refusal)
-    return json_answer({"problem": str(error), **error.more}, error.status)
+    """The answer to a request that was refused, or that the disk did not let be done."""
+    if isinstance(error, Refusal):
+        return json_answer({"problem": str(error), **error.more}, error.status)
+    assert isinstance(error, OSError)
+    what = error.filename or "A file"
+    sentence = f"{what} could not be read or written ({error.strerror}). Make room there or mend it"
+    return json_answer({"problem": f"{sentence}, and try again."}, 507)
 
 
 async def given(request: Request) -> dict[str, Any]:

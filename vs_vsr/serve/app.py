@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +26,7 @@ from vs_vsr.serve.uploads import Uploads
 
 __all__ = ["Server"]
 
+_ID = re.compile(r"[0-9a-f]{16}")
 # Digits of an offset: more are none, and Python reads long numbers slowly.
 _OFFSET = re.compile(r"\d{1,15}")
 
@@ -43,14 +45,18 @@ class Server:
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
-        self._jobs, self._uploads = Jobs(folder), Uploads(folder)
+        _sweep(folder)
+        self._jobs = Jobs(folder)
+        self._uploads = Uploads(folder, self._jobs.ids())
         self._runner = Runner(self._jobs, options)
         self.events = Events(self._jobs.ids, self._jobs.public)
         self._jobs.told = self.events.changed
         self._device = options[options.index("--device") + 1] if "--device" in options else "auto"
         self.routes = self._routes()
         app = Starlette(
-            routes=self.routes, lifespan=self._running, exception_handlers={Refusal: refused}
+            routes=self.routes,
+            lifespan=self._running,
+            exception_handlers={Refusal: refused, OSError: refused},
         )
         self.app = Guard(app, port=port, token=token)
 
@@ -234,6 +240,13 @@ class Server:
             media_type="application/octet-stream",
             filename=download_name(job.name, job.container),
         )
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a server that was killed was removing: folders of which nothing is known."""
+    for path in folder.iterdir():
+        if _ID.fullmatch(path.name) and not any(path.glob("*.json")):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:

@@ -95,8 +95,10 @@ class Child:
 
     def kill(self) -> None:
         """End it, and all that it has started, at once."""
+        if self._process.returncode is not None:
+            return  # its number may be another's by now; what it has started sees that it is gone
         with suppress(ProcessLookupError):
             if os.name == "posix":
                 os.killpg(self._process.pid, signal.SIGKILL)
-            elif self._process.returncode is None:
+            else:
                 self._process.kill()

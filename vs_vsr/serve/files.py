@@ -41,7 +41,7 @@ def listing(folder: str | None) -> dict[str, Any]:
     Raises:
         Refusal: It cannot be read.
     """
-    path = Path(folder).expanduser() if folder else Path.home()
+    path = Path(folder) if folder else Path.home()
     if not path.is_absolute():
         raise Refusal(400, f"folder must be a whole path, got {folder}. Begin it with {path.root}.")
     folders, files = [], []

@@ -15,7 +15,7 @@ from vs_vsr.weights.registry import lookup, rows_of
 
 __all__ = ["change", "needs_of", "offered", "ready"]
 
-CONTAINERS = ("mkv", "mp4")
+_CONTAINERS = ("mkv", "mp4")
 _SIZE = re.compile(r"|\d{1,2}(\.\d{1,3})?x|\d{2,5}p|\d{2,5}x\d{2,5}")
 _CHOICES = frozenset(row.full_name for card in CARDS for row in rows_of(card.filter))
 _NEEDS = {choice: row.needs for row in FOOTAGE for choice in row.choices if row.needs}
@@ -56,7 +56,7 @@ def _choice(choice: str) -> dict[str, Any]:
 
 
 def _containers(encoder: str) -> list[str]:
-    return [name for name in CONTAINERS if f".{name}" in containers(encoder)]
+    return [name for name in _CONTAINERS if f".{name}" in containers(encoder)]
 
 
 def _is_usable(encoder: str) -> bool:
@@ -177,5 +177,5 @@ _CHECKS = {
     "sigma": _sigma,
     "size": _size,
     "encoder": lambda value: _one_of("encoder", NAMES, value),
-    "container": lambda value: _one_of("container", CONTAINERS, value),
+    "container": lambda value: _one_of("container", _CONTAINERS, value),
 }

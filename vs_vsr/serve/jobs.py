@@ -104,7 +104,7 @@ class Job:
     @property
     def has_parts(self) -> bool:
         """Whether something was made that other settings would throw away."""
-        return any(self.work.glob("*/parts/*.json"))
+        return any(self.work.glob("*/parts/[0-9]*.json"))
 
     def preview_file(self, number: int) -> Path:
         """Where a preview is."""

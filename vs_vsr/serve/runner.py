@@ -309,8 +309,8 @@ class Runner:
             tell(event)
             if event.get("event") == "note":
                 note = self._plainly(job, str(event.get("text")))
-                # Where this server keeps its files is nothing that a user could do something about.
-                if str(job.folder) not in note:
+                # Of no use here: what to press in a terminal, and where this server keeps files.
+                if "Ctrl-C" not in note and str(job.folder) not in note:
                     job.notes = [*job.notes, note][-_NOTES_KEPT:]
             elif event.get("event") == "progress":
                 job.progress = {k: event[k] for k in _PROGRESS if k in event}

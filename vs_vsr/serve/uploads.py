@@ -8,7 +8,7 @@ import contextlib
 import json
 import secrets
 import shutil
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,15 +67,18 @@ class Upload:
 class Uploads:
     """Those that have not become jobs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, jobs: Collection[str]) -> None:
         """Find those that an earlier server has left.
 
         Args:
             folder: Has a folder for each, named by its id.
+            jobs: Ids of those that have become jobs.
         """
         self._folder = folder
         self._all: dict[str, Upload] = {}
         for about in sorted(folder.glob(f"*/{_ABOUT}")):
+            if about.parent.name in jobs:
+                continue
             with contextlib.suppress(OSError, ValueError, KeyError):
                 data = json.loads(about.read_text())
                 upload = Upload(about.parent, str(data["name"]), int(data["bytes"]))
