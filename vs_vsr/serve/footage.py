@@ -69,7 +69,7 @@ def needs_of(choice: str) -> tuple[str, ...]:
 
 
 def _known(choice: object) -> str:
-    if choice not in _CHOICES or not isinstance(choice, str):
+    if not isinstance(choice, str) or choice not in _CHOICES:
         raise Refusal(
             400,
             f"choice must be FILTER/NAME of published weights, got {str(choice)[:80]!r}. Choose "
@@ -131,13 +131,7 @@ def ready(job: Job, choice: object) -> str:
 
 
 def _footage(value: object) -> str | None:
-    if value is not None and value not in {row.name for row in FOOTAGE}:
-        raise Refusal(
-            400,
-            f"footage must be one of {', '.join(row.name for row in FOOTAGE)}, got "
-            f"{str(value)[:40]!r}. Choose one that the page offers.",
-        )
-    return None if value is None else str(value)
+    return None if value is None else _one_of("footage", tuple(row.name for row in FOOTAGE), value)
 
 
 def _sigma(value: object) -> float | None:

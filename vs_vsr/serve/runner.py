@@ -83,19 +83,26 @@ class Runner:
         wanted = [job.choice] if choices is None else choices
         if not isinstance(wanted, list) or not 0 < len(wanted) <= _MOST_CHOICES:
             raise Refusal(
-                400, f"choices must be a list of 1 to {_MOST_CHOICES} networks. Choose some."
+                400,
+                f"choices must be a list of 1 to {_MOST_CHOICES} networks, got {str(wanted)[:40]}. "
+                "Choose fewer, or at least one.",
             )
         checked = tuple(dict.fromkeys(ready(job, choice) for choice in wanted))
         at = [] if times is None else times
         if not isinstance(at, list) or len(at) > _MOST_TIMES:
-            raise Refusal(400, f"times must be a list of at most {_MOST_TIMES}. Leave some out.")
-        if not at and len(checked) > 1:
-            at = [f"{(job.seconds or 0) / 2:.3f}"]
+            raise Refusal(
+                400,
+                f"times must be a list of at most {_MOST_TIMES}, got {str(at)[:40]}. Leave some "
+                "out.",
+            )
+        seconds = tuple(map(_time, at))
+        if not seconds and len(checked) > 1:
+            seconds = (f"{(job.seconds or 0) / 2:.3f}",)
         self._check_idle(job)
         if job.previewing:
             raise Refusal(409, f"Pictures of {job.name} are being made. Wait for them.")
         job.previewing = True
-        self._add(_Side(job, checked, tuple(map(_time, at))))
+        self._add(_Side(job, checked, seconds))
 
     def start(self, job: Job) -> None:
         """Let a job wait for its turn."""
@@ -129,14 +136,18 @@ class Runner:
         """Stop what is done for a job at once, and throw the parts away."""
         if job.state == "done":
             raise _wrong_state(job, "unfinished to be cancelled")
-        if job.state != "new":
-            job.state = "cancelled"
+        was_new = job.state == "new"
+        if not was_new:
+            # Until all of it is removed, nothing can be begun with it.
+            job.state = "pausing"
         await self._stop(job)
         job.forecasting = job.previewing = False
         job.progress = None
-        if job.state == "cancelled":
-            # An index in it is made again.
+        if not was_new:
             await asyncio.to_thread(shutil.rmtree, job.work, ignore_errors=True)
+            # It may have become whole at the last moment.
+            job.result.unlink(missing_ok=True)
+            job.state = "cancelled"
         self._jobs.keep(job)
 
     async def delete(self, job: Job) -> None:
@@ -163,7 +174,7 @@ class Runner:
             except Exception as e:
                 # Of this machine (no room, say) or of this program: the others run all the same.
                 job.problem = f"{job.name} was not finished ({type(e).__name__}: {e}). Try again."
-                if isinstance(task, Job) and job.state != "cancelled":
+                if isinstance(task, Job):
                     job.state = "failed"
             finally:
                 self._child, self._now, self._stopping = None, None, False
@@ -221,7 +232,11 @@ class Runner:
         job.state, job.notes = "running", []
         self._jobs.keep(job)
         ended = await self._command(job, job.choice, job.result, [], lambda event: None)
-        if self._closed or self._stopping:
+        if self._closed:
+            return
+        if self._stopping:
+            # Or it stays as whoever stops it has set it.
+            job.state = "paused" if job.state == "running" else job.state
             return
         if ended.status == 0 and job.result.exists():
             job.state = "done"
@@ -342,8 +357,13 @@ class Runner:
 
     def _problem(self, job: Job, ended: Ended) -> str:
         failed = [note for note in job.notes if " failed: " in note]
-        said = self._plainly(job, failed[-1] if failed else ended.said)
-        return said or f"{job.name} was stopped by the system ({ended.status}). Start it again."
+        said = failed[-1] if failed else ended.said
+        if ended.status < 0 or not said:
+            return (
+                f"{job.name} was stopped by the system ({ended.status}), maybe because memory ran "
+                "out. Close other programs, and start it again."
+            )
+        return self._plainly(job, said)
 
 
 def _settings(job: Job) -> tuple[object, ...]:
