@@ -126,6 +126,7 @@ const jobs = new Map();
 const rows = new Map();
 let footage = [];
 let encoders = [];
+let offered = null;
 let selected = null;
 
 function listen() {
@@ -135,6 +136,7 @@ function listen() {
     // What was removed while this page heard nothing.
     const here = await call("GET", "/api/jobs").catch(() => null);
     if (here) for (const id of jobs.keys()) if (!here.some((job) => job.id === id)) forget(id);
+    drawRows();
     listUploads();
   };
   events.addEventListener("job", (event) => learn(JSON.parse(event.data)));
@@ -406,6 +408,7 @@ async function change(changes) {
 
 /** Tell the server of a choice that the page shows and nobody has touched. */
 async function settle(job) {
+  await offered;
   if (!job.choice) learn(await call("PATCH", `/api/jobs/${job.id}`, { footage: kind(job).name, choice: chosen(job) }));
 }
 
@@ -470,6 +473,7 @@ function summary(job) {
 async function ask(what, given) {
   const job = current();
   if (job.previewing || job.forecasting) return;
+  // Without networks they are of the one that is chosen.
   await attempt(async () => {
     await settle(job);
     await call("POST", `/api/jobs/${job.id}/${what}`, given);
@@ -843,7 +847,7 @@ function wire() {
   };
   $("container").onchange = ({ target }) => change({ container: target.value });
 
-  $("three").onclick = () => ask("previews", { choices: [chosen(current())] });
+  $("three").onclick = () => ask("previews", {});
   $("several").onclick = () => {
     const choices = [...$("networks").querySelectorAll(":checked")].map(({ value }) => value);
     const time = $("time").value.trim();
@@ -865,21 +869,17 @@ function wire() {
   new ResizeObserver(drawSplit).observe($("stage"));
 }
 
-async function begin() {
-  wire();
-  for (;;) {
-    try {
-      const known = await call("GET", "/api/footage");
-      ({ footage, encoders } = known);
-      text($("device"), known.device === "auto" ? "" : `computes on ${known.device}`);
-      break;
-    } catch (error) {
-      text($("connection"), error instanceof Problem ? error.message : "The server does not answer. This page goes on by itself when it is back.");
-      await sleep(1500);
-    }
-  }
+/** What one can choose from. The first time it takes a while, as weights that are here are checked. */
+async function load() {
+  let known;
+  // Why it is refused is said where events are.
+  while (!(known = await call("GET", "/api/footage").catch(() => null))) await sleep(1500);
+  ({ footage, encoders } = known);
+  text($("device"), known.device === "auto" ? "" : `computes on ${known.device}`);
   drawFootage();
-  listen();
+  drawSetup();
 }
 
-begin();
+wire();
+offered = load();
+listen();
