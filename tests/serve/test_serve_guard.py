@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from films import film
 from served import PORT, TOKEN, app, client, upload
+from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from vs_vsr.serve.app import Server
@@ -43,7 +45,10 @@ def ids(browser: TestClient, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 def requests(server: Server, ids: dict[str, str]) -> list[tuple[str, str]]:
     """Method and address of every route."""
     found = []
-    for route in server.routes:
+    # Of the app itself, so that none can be forgotten here.
+    assert isinstance(server.app.app, Starlette)
+    for route in server.app.app.routes:
+        assert isinstance(route, Route)
         kind = route.path.split("/")[2] if route.path.startswith("/api/") else ""
         address = route.path.replace("{id}", ids.get(kind, "")).replace("{number:int}", "1")
         assert "{" not in address

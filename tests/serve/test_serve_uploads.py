@@ -170,6 +170,12 @@ def test_two_that_send_the_same_file(served: Served) -> None:
     assert (served.folder / id / "source").read_bytes() == data
 
 
+def test_more_than_was_said_is_refused_before_it_comes(served: Served) -> None:
+    id = begin(served.browser, 1000)
+    with begin_to_send(served, id, 0, 1001) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_file_deleted_while_it_comes(served: Served) -> None:
     id = begin(served.browser, 1000)
     with begin_to_send(served, id, 0, 1000) as connection:

@@ -52,9 +52,8 @@ class Server:
         self.events = Events(self._jobs.ids, self._jobs.public)
         self._jobs.told = self.events.changed
         self._device = options[options.index("--device") + 1] if "--device" in options else "auto"
-        self.routes = self._routes()
         app = Starlette(
-            routes=self.routes,
+            routes=self._routes(),
             lifespan=self._running,
             exception_handlers={Refusal: refused, OSError: refused},
         )
