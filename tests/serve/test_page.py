@@ -320,8 +320,11 @@ def test_one_runs_and_others_wait_and_are_paused_and_cancelled(
         page.js("document.querySelector('#actions .main').click()")
         page.until("setup.hidden")
     page.until_states("Running", "Waiting")
+    page.js("document.querySelector('[aria-label=\"Cancel: clip.mkv\"]').focus()")
     page.press("Pause", "#queue li:first-child")
     page.until_states("Running", "Paused")
+    # Whatever has moved, the keyboard is where it was.
+    assert page.js("return document.activeElement.ariaLabel") == "Cancel: clip.mkv"
     page.press("Cancel", "#queue li:first-child")
     # Nothing is lost without a question.
     page.until("sure.open")

@@ -215,13 +215,12 @@ function verbs(job) {
   }
 }
 
-/** Make `box` hold the buttons of a job; one that stays is kept, and with it the focus. */
+/** Make `box` hold the buttons of a job. Those that stay are left where they are, with the focus. */
 function drawVerbs(box, job) {
   const wanted = verbs(job);
   const first = box === $("actions");
-  const had = box.contains(document.activeElement);
   const old = new Map([...box.children].map((button) => [button.dataset.verb, button]));
-  box.replaceChildren(...wanted.map(([verb, words, look]) => {
+  const buttons = wanted.map(([verb, words, look]) => {
     const button = old.get(verb) ?? make("button", { type: "button" });
     button.dataset.verb = verb;
     // Another video may be shown where one was.
@@ -231,8 +230,12 @@ function drawVerbs(box, job) {
     text(button, words);
     button.setAttribute("aria-label", `${words}: ${short(job.name)}`);
     return button;
-  }));
-  if (had && !box.contains(document.activeElement)) box.firstChild?.focus();
+  });
+  if (buttons.length === box.children.length && buttons.every((button, n) => box.children[n] === button)) return;
+  const focused = document.activeElement;
+  const had = box.contains(focused);
+  box.replaceChildren(...buttons);
+  if (had) (buttons.includes(focused) ? focused : buttons[0]).focus();
 }
 
 async function act(id, verb) {
@@ -547,10 +550,10 @@ function drawPanels(all) {
     window.onscroll = () => together(window);
     const caption = make("figcaption", {}, make("span", { textContent: name }));
     if (after && open) {
-      const row = footage.find(({ choices }) => choices.some(({ choice }) => choice === preview.choice));
+      const row = () => footage.find(({ choices }) => choices.some(({ choice }) => choice === preview.choice));
       caption.append(make("button", {
         type: "button", textContent: "Use this", "aria-label": `Use this: ${name}`,
-        onclick: () => change({ footage: row?.name, choice: preview.choice }).then((job) => job && spoken(`${name} is chosen.`)),
+        onclick: () => change({ footage: row()?.name, choice: preview.choice }).then((job) => job && spoken(`${name} is chosen.`)),
       }));
     }
     return make("figure", {}, window, caption);
