@@ -156,16 +156,21 @@ def test_how_a_job_ends(tmp_path: Path, children: list[Pretended]) -> None:
 
 def test_pause_cancel_and_what_they_refuse(tmp_path: Path, children: list[Pretended]) -> None:
     async def act(runs: Runner, jobs: Jobs, all: list[Job]) -> None:
-        a, b, _ = all
+        a, b, c = all
         runs.start(a)
         # Asked before the child is there, it reaches it all the same.
         await asyncio.sleep(0)
         runs.pause(a)
         await settle()
         assert state(a) == "paused"
+        runs.start(b)
+        while state(b) != "running":
+            await asyncio.sleep(0)
+        await asyncio.wait_for(runs.cancel(b), 5)
+        assert state(b) == "cancelled"
         for what in (runs.pause, runs.resume):
-            with pytest.raises(Refusal, match=r"^b must be .*, got one that is new\. Look at"):
-                what(b)
+            with pytest.raises(Refusal, match=r"^c must be .*, got one that is new\. Look at"):
+                what(c)
         runs.resume(a)
         await settle()
         for what in (runs.forecast, runs.start):
@@ -222,27 +227,30 @@ def test_previews_and_what_stops_them(tmp_path: Path, children: list[Pretended])
             await settle()
         assert [(p.choice, p.time, p.width) for p in a.previews] == [(c, 5.0, 16) for c in two]
         assert not a.previewing and not (a.folder / "fresh").exists()
-        first = {preview.number for preview in a.previews}
+        seen = {preview.number for preview in a.previews}
         # The same again: another number, as browsers keep pictures by their address.
-        runs.preview(a, [two[0]], ["5"])
-        await settle()
-        picture.write_bytes(PNG)
-        children[2].tell({"event": "preview", "out": str(picture)})
-        children[2].ends(0)
-        await settle()
-        assert len(a.previews) == 2 and a.previews[-1].number not in first
-        assert not a.preview_file(min(first)).exists()
+        for child_number in (2, 3):
+            runs.preview(a, [two[0]], ["5"])
+            await settle()
+            picture.write_bytes(PNG)
+            children[child_number].tell({"event": "preview", "out": str(picture)})
+            children[child_number].ends(0)
+            await settle()
+            assert len(a.previews) == 2 and a.previews[-1].number not in seen
+            seen.add(a.previews[-1].number)
+        kept = {a.preview_file(preview.number) for preview in a.previews}
+        assert set((a.folder / "previews").iterdir()) == kept
 
         runs.preview(a, two, None)
         await settle()
         await runs.cancel(a)
-        assert (state(a), a.previewing, a.problem) == ("new", False, None) and len(children) == 4
+        assert (state(a), a.previewing, a.problem) == ("new", False, None) and len(children) == 5
         runs.preview(a, two, None)
         await settle()
-        children[4].ends(1, "It failed.")
+        children[5].ends(1, "It failed.")
         await settle()
         assert (state(a), a.previewing, a.problem) == ("new", False, "It failed.")
-        assert len(children) == 5
+        assert len(children) == 6
 
     play(tmp_path, act)
 
