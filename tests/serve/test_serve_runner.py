@@ -163,10 +163,16 @@ def test_pause_cancel_and_what_they_refuse(tmp_path: Path, children: list[Preten
         runs.pause(a)
         await settle()
         assert state(a) == "paused"
+        # Cancelled before the child is there.
         runs.start(b)
         while state(b) != "running":
             await asyncio.sleep(0)
         await asyncio.wait_for(runs.cancel(b), 5)
+        runs.forecast(c)
+        while c.progress != {"phase": "starting", "share": 0.0}:
+            await asyncio.sleep(0)
+        await asyncio.wait_for(runs.cancel(c), 5)
+        assert (state(c), c.forecasting, c.problem) == ("new", False, None)
         assert state(b) == "cancelled"
         for what in (runs.pause, runs.resume):
             with pytest.raises(Refusal, match=r"^c must be .*, got one that is new\. Look at"):
