@@ -13,7 +13,7 @@ import pytest
 
 from vs_vsr.serve import footage, runner
 from vs_vsr.serve.answers import Refusal
-from vs_vsr.serve.children import Ended
+from vs_vsr.serve.children import INTERRUPTED, Child, Ended
 from vs_vsr.serve.jobs import Job, Jobs
 from vs_vsr.serve.runner import Runner
 
@@ -342,3 +342,16 @@ def test_settings_that_break_their_rule_change_nothing(
         footage.change(job, {"size": "2x"})
     footage.change(job, {"name": "other", "size": ""})
     assert job.name == "other"
+
+
+def test_an_interrupt_that_comes_before_the_command_can_understand_it() -> None:
+    async def whole() -> Ended:
+        child = await Child.start("vs_vsr.serve.look", "none.mkv")
+        ends = asyncio.create_task(child.end(lambda event: None))
+        child.interrupt()
+        ended = await ends
+        # Again, when it is long gone.
+        child.interrupt()
+        return ended
+
+    assert asyncio.run(whole()).status == INTERRUPTED

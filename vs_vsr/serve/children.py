@@ -15,7 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Child", "Ended"]
+__all__ = ["INTERRUPTED", "Child", "Ended"]
+
+# As shells have it: 128 and the signal.
+INTERRUPTED = 130
 
 _MOST_LINE_BYTES = 1 << 20
 _LINES_KEPT = 20
@@ -37,6 +40,7 @@ class Child:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         """Take a process that `start` has started."""
         self._process = process
+        self._has_told = self._was_stopped = False
 
     @classmethod
     async def start(cls, module: str, *words: str) -> "Child":
@@ -67,13 +71,15 @@ class Child:
         """
         try:
             said, _ = await asyncio.gather(self._complaints(), self._events(tell))
-            return Ended(await self._process.wait(), said)
+            status = await self._process.wait()
+            return Ended(INTERRUPTED if self._was_stopped else status, said)
         finally:
             self.kill()
 
     async def _events(self, tell: Callable[[dict[str, Any]], None]) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
+            self._has_told = True
             with suppress(ValueError):
                 event = json.loads(line)
                 if isinstance(event, dict):
@@ -87,8 +93,13 @@ class Child:
         return next((line for line in reversed(lines) if line), "")
 
     def interrupt(self) -> None:
-        """Let it finish the parts in hand; at once where a system has no such signal."""
-        if os.name != "posix":
+        """Let it finish the parts in hand; at once where a system has no such signal.
+
+        Before its first event it has none in hand, and may not know the signal yet: Python alone
+        would end with the status of an error.
+        """
+        if os.name != "posix" or not self._has_told:
+            self._was_stopped |= self._process.returncode is None
             self.kill()
         elif self._process.returncode is None:
             self._process.send_signal(signal.SIGINT)

@@ -6,7 +6,6 @@ Forecasts and previews are short and go before the jobs that wait, but not befor
 import asyncio
 import re
 import shutil
-import signal
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -15,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from vs_vsr.serve.answers import Refusal
-from vs_vsr.serve.children import Child, Ended
+from vs_vsr.serve.children import INTERRUPTED, Child, Ended
 from vs_vsr.serve.footage import needs_of, ready
 from vs_vsr.serve.jobs import Job, Jobs, Preview
 from vs_vsr.serve.names import download_name
 
 __all__ = ["Runner"]
 
-# By a signal of its own, as shells have it; and before the command could say what that means.
-_INTERRUPTED = (130, -signal.SIGINT)
 _NOTES_KEPT = 30
 _MOST_CHOICES, _MOST_TIMES, _PREVIEWS_KEPT = 12, 12, 48
 # A PNG begins with its signature and the header's length and kind; then come width and height.
@@ -240,7 +237,7 @@ class Runner:
             return
         if ended.status == 0 and job.result.exists():
             job.state = "done"
-        elif ended.status in _INTERRUPTED:
+        elif ended.status == INTERRUPTED:
             job.state = "paused"
         else:
             job.state, job.problem = "failed", self._problem(job, ended)
