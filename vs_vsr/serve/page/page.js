@@ -376,7 +376,7 @@ function drawFootage() {
   $("encoder").replaceChildren(...encoders.map(({ name }) => make("option", { value: name, textContent: name })));
 }
 
-/** Fill the form with what the job says; not done while somebody types there. */
+/** Fill the form with what the job says; what somebody types is left alone. */
 function drawSetup() {
   const job = current();
   if (!job || !footage.length) return;
@@ -435,7 +435,8 @@ function drawDetail() {
   show($("ask"), open);
   text($("look-title"), open ? "Look at frames first" : "Frames");
   text($("summary"), open || !job.choice ? "" : summary(job));
-  if (open && document.activeElement?.form !== $("setup")) drawSetup();
+  // An open list of choices would close.
+  if (open && document.activeElement?.tagName !== "SELECT") drawSetup();
 
   show($("looking"), job.previewing);
   if (job.previewing) {
