@@ -307,11 +307,12 @@ def test_networks_side_by_side_by_the_keyboard_alone(
 
 
 def test_one_runs_and_others_wait_and_are_paused_and_cancelled(
-    page: Page, serving: Serving, clip: Path, tmp_path: Path
+    page: Page, serving: Serving, tmp_path: Path
 ) -> None:
-    other = shutil.copy(clip, tmp_path / "other.mkv")
+    # Of several parts, so that neither is done before it is paused.
+    clip = film(tmp_path / "clip.mkv", [40 * n for n in range(3000)])
     page.open(serving.address)
-    page.upload(clip, Path(other))
+    page.upload(clip, Path(shutil.copy(clip, tmp_path / "other.mkv")))
     page.until_states("Not started", "Not started")
     for name in ("clip.mkv", "other.mkv"):
         page.press(name)
@@ -331,13 +332,15 @@ def test_one_runs_and_others_wait_and_are_paused_and_cancelled(
     page.press("Keep it", "#sure")
     page.press("Cancel", "#queue li:last-child")
     page.press("Cancel it", "#sure")
-    page.until("document.querySelector('#queue .badge.cancelled')")
-    page.until_states("Cancelled", "Done")
+    page.until_states("Running", "Cancelled")
+    page.press("Cancel", "#queue li:first-child")
+    page.press("Cancel it", "#sure")
+    page.until_states("Cancelled", "Cancelled")
+    assert not list(serving.folder.glob("*/work/*"))
     page.press("clip.mkv")
     page.press("Remove", "#actions")
     page.press("Remove", "#sure")
-    page.until_states("Done")
-    assert Path(clip).exists()
+    page.until_states("Cancelled")
     page.no_complaints()
 
 

@@ -269,7 +269,8 @@ function sure(title, words, yes) {
   dialog.showModal();
   dialog.querySelector("[value=no]").focus();
   return new Promise((answer) => {
-    dialog.onclose = () => answer(dialog.returnValue === "yes");
+    // The event of a question before this one may still be on its way.
+    dialog.onclose = () => { if (!dialog.open) answer(dialog.returnValue === "yes"); };
   });
 }
 
