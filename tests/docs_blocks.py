@@ -16,6 +16,8 @@ PAGES += sorted(ROOT.glob("docs/**/*.md"))
 # Commands that no test runs as they stand, by how they begin, and why.
 CANNOT_RUN = {
     r"python3 -m venv |\. \S+/activate$|pip install ": "changes the environment of the tests",
+    r"vs-vsr serve": "does not end: tests/serve and tests/cli/test_serve_command.py run it",
+    r"ssh ": "needs another machine",
     r"podman ": "needs podman",
     r"vsstubs$": "tests/test_stubs.py makes the stub elsewhere",
     r"ray |export RAY_|vs-vsr upscale .* --cluster": "needs a cluster: tests/job/test_cluster.py",

@@ -35,8 +35,10 @@ ROOMS = {
     "job": {"devices", "errors", "plugin", "streaming", "weights"},
     "evaluation": {"errors", "filters", "plugin"},
     "compare": {"errors", "evaluation", "job", "plugin"},
+    "serve": {"errors", "job", "weights"},
     "cli": {
-        *("__init__", "compare", "devices", "errors", "evaluation", "filters", "job", "weights"),
+        *("__init__", "compare", "devices", "errors", "evaluation", "filters", "job"),
+        *("serve", "weights"),
     },
     "__main__": {"cli"},
     "bench": {
@@ -162,7 +164,8 @@ def test_nothing_is_imported_by_a_name_in_a_string(module: str) -> None:
     [
         ("vs_vsr", "torch vapoursynth numpy"),
         ("vs_vsr.filters", "torch vapoursynth numpy"),
-        ("vs_vsr.cli", "torch vapoursynth numpy"),
+        ("vs_vsr.cli", "torch vapoursynth numpy starlette"),
+        ("vs_vsr.serve.server", "torch vapoursynth numpy"),
         ("vs_vsr.streaming.plan", "torch vapoursynth numpy"),
         ("vs_vsr.streaming.gaps", "torch vapoursynth numpy"),
         ("vs_vsr.plugin.bridge", "torch vapoursynth"),

@@ -141,6 +141,12 @@ def test_pictures_that_cannot_be_decoded(tmp_path: Path) -> None:
 def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
     films.film(tmp_path / "a.mp4", TIMES)
     playlist = tmp_path / "list.mp4"
-    playlist.write_text("ffconcat version 1.0\nfile http://127.0.0.1:9/a.mp4\n")
-    with pytest.raises(JobError):
-        probe(playlist)
+    for named in ("http://127.0.0.1:9/a.mp4", "a.mp4"):
+        playlist.write_text(f"ffconcat version 1.0\nfile {named}\n")
+        with pytest.raises(JobError, match=r"has its pictures in it, got .*name one of those\.$"):
+            probe(playlist)
+    track = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\na.mp4\n#EXT-X-ENDLIST\n"
+    for name in ("list.mp4", "list.m3u8"):
+        (tmp_path / name).write_text(track)
+        with pytest.raises(JobError):
+            probe(tmp_path / name)

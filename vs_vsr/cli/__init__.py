@@ -1,17 +1,17 @@
-"""The command `vs-vsr`: upscales files, compares and measures them, fetches weights."""
+"""The command `vs-vsr`: upscales files (in a page too), compares and measures them."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from vs_vsr import __version__
-from vs_vsr.cli import compare, doctor, eval, info, models, parts, upscale, weights
+from vs_vsr.cli import compare, doctor, eval, info, models, parts, serve, upscale, weights
 from vs_vsr.cli.answers import sentence_of
 from vs_vsr.errors import VsrError
 
 __all__ = ["main"]
 
-_COMMANDS = (upscale, parts, models, compare, eval, weights, doctor, info)
+_COMMANDS = (upscale, serve, parts, models, compare, eval, weights, doctor, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

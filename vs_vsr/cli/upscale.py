@@ -38,6 +38,11 @@ def add(commands: Commands) -> None:
         "--dry-run", action="store_true", help="say what would be done and how long, and stop"
     )
     parser.add_argument("--json", action="store_true", help="JSON lines on standard output")
+    parser.add_argument(
+        "--end-with-input",
+        action="store_true",
+        help="end when standard input does, as with the program that started this one",
+    )
 
 
 def _upscale(args: argparse.Namespace) -> int:

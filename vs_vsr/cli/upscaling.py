@@ -18,6 +18,7 @@ from vs_vsr.errors import VsrError
 from vs_vsr.job.exact import check_parts
 from vs_vsr.job.folder import check_room, is_done, locked, remove, remove_leftovers, unfinished
 from vs_vsr.job.forecast import Forecast
+from vs_vsr.job.lifeline import end_with_input
 from vs_vsr.job.local import Events, Workers
 from vs_vsr.job.plan import JobPlan
 from vs_vsr.job.progress import Progress
@@ -33,6 +34,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def run(args: argparse.Namespace) -> int:
     """Upscale all that is asked for; return the exit status."""
     status = 0
+    if args.end_with_input:
+        end_with_input()
     asked = requests(args)
     shown = _Shown()
     # One set of workers for all files, as starting them takes seconds.

@@ -19,7 +19,16 @@ from av.video.codeccontext import VideoCodecContext
 from vs_vsr.errors import JobError
 from vs_vsr.job.plan import Colour, Encoder
 
-__all__ = ["NAMES", "check_container", "configure", "encoder", "lost_in", "opened", "pixel_format"]
+__all__ = [
+    "NAMES",
+    "check_container",
+    "configure",
+    "containers",
+    "encoder",
+    "lost_in",
+    "opened",
+    "pixel_format",
+]
 
 _X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -166,6 +175,15 @@ def encoder(
     made = Encoder(name=kind.ffmpeg, options=chosen, threads=threads)
     with opened(made, picture_format, colour, width, height, rate):
         return made
+
+
+def containers(name: str) -> tuple[str, ...]:
+    """Suffixes of files that the packets of an encoder go into.
+
+    Args:
+        name: One of `NAMES`.
+    """
+    return _KINDS[name].containers
 
 
 def check_container(out: Path, made: Encoder, sample_aspect: tuple[int, int]) -> None:

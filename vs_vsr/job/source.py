@@ -43,6 +43,13 @@ _UNKNOWN_LOCATION = -1
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _UNKNOWN_CODE = 2  # H.273
 
+# FFmpeg's readers of lists: what such a file names would be opened too, wherever it is.
+_LISTS = {"concat", "dash", "hls", "imf", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"}
+_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": ",".join(sorted(av.formats_available - _LISTS)),
+}
+
 # AVFieldOrder: progressive; then coded and displayed top or bottom first.
 _FIELDS = {1: "progressive", 2: "top", 3: "bottom", 4: "bottom", 5: "top"}
 
@@ -154,7 +161,13 @@ def media(path: Path) -> Iterator[InputContainer]:
             raise JobError(f"input must be a file, got the folder {path}. Name a file in it.")
         if os.path.getsize(path) == 0:
             raise JobError(f"input must be a media file, got {path}, which is empty.")
-        container = av.open(os.path.abspath(path), options={"protocol_whitelist": "file"})
+        try:
+            container = av.open(os.path.abspath(path), options=_OPTIONS)
+        except av.ArgumentError:
+            raise JobError(
+                f"input must be a media file that has its pictures in it, got {path}. If it is a "
+                "list of files, name one of those."
+            ) from None
     with container:
         yield container
 
