@@ -21,7 +21,7 @@ CANNOT_RUN = {
     r"podman ": "needs podman",
     r"vsstubs$": "tests/test_stubs.py makes the stub elsewhere",
     r"ray |export RAY_|vs-vsr upscale .* --cluster": "needs a cluster: tests/job/test_cluster.py",
-    r"mpv |.*\| mpv |export VSSCRIPT_PATH": "needs mpv built with VapourSynth",
+    r"mpv |.*\| mpv |export (VSSCRIPT_PATH|LD_LIBRARY_PATH)=": "needs mpv built with VapourSynth",
     r"python -m vs_vsr\.bench": "takes minutes: tests/bench runs them with tiny sizes",
     r"vs-vsr weights fetch ": "needs a network: tests/weights/test_fetch.py",
     r"vs-vsr doctor": "tests/cli/test_doctor.py runs it",
