@@ -26,7 +26,7 @@ def texts() -> set[str]:
                 found.add("".join(map(str, parts)))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(node.value)
-    for path in (ROOT / "native").glob("*.c"):
+    for path in (ROOT / "CMakeLists.txt", *(ROOT / "native").glob("*.c")):
         for literal in re.findall(r'(?:"(?:[^"\\]|\\.)*"[\s\\]*)+', path.read_text()):
             text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', literal)).replace('\\"', '"')
             found.add(re.sub(r"%\w", "…", text))

@@ -166,9 +166,15 @@ def test_a_picture_is_itself_at_any_time(tmp_path: Path, mode: str, suffix: str)
     lossless: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
     picture.save(path, **lossless)
     source = open_source(path)
-    assert source.duration == 0 and (suffix == "gif" or source.is_still)
+    assert source.duration == 0 and source.is_still
     for time in (0, 100):
         assert np.array_equal(source.at(Fraction(time)).rgb, np.asarray(picture.convert("RGB")))
+
+
+def test_subtitles_after_the_last_picture_are_no_part_of_it(tmp_path: Path) -> None:
+    lines = [(0, 500, "a"), (3000, 4000, "b")]
+    source = open_source(film(tmp_path / "a.mkv", range(0, 800, 40), subtitles=lines))
+    assert abs(source.duration - Fraction("0.8")) < Fraction("0.041")
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -231,6 +237,12 @@ def test_a_script_is_run_and_its_first_output_shown(tmp_path: Path) -> None:
     for n in (3, 0, 19):
         assert np.array_equal(source.at(Fraction(n, 25)).rgb, frames[n][::-1])
     assert np.array_equal(source.at(Fraction(100)).rgb, frames[19][::-1])
+
+
+def test_names_in_a_script_are_from_its_folder(tmp_path: Path) -> None:
+    film(tmp_path / "b.mkv", range(0, 800, 40))
+    source = scripted(tmp_path, 'core.bs.VideoSource("b.mkv", cachemode=0).set_output()')
+    assert (source.width, source.height) == (WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vs_vsr.cli.answers import Commands, add_command, tell
 from vs_vsr.cli.options import seconds
-from vs_vsr.errors import ArgumentError
+from vs_vsr.errors import ArgumentError, StorageError
 
 if TYPE_CHECKING:
     from vs_vsr.compare.sources import Source
@@ -118,14 +118,30 @@ def _compare(args: argparse.Namespace) -> int:
             picture, count = still(sources, shown, len(times), args.scaler)
             display.phase("writing the picture", 1)
             data = png(picture)
-        # Whole or not at all.
-        beside = args.out.with_name(f"{args.out.name}.part")
-        beside.write_bytes(data)
-        os.replace(beside, args.out)
+        _write(args.out, data)
         what = f"{count} moments" if count > 1 else "1 moment"
         display.say(f"{len(sources)} sources at {what}, {size(len(data))}:")
     tell(str(args.out))
     return 0
+
+
+def _write(out: Path, data: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    from vs_vsr.job.folder import own_name
+
+    beside = own_name(out)
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, out)
+    except OSError as e:
+        beside.unlink(missing_ok=True)
+        raise StorageError(
+            f"{out} cannot be written ({e.strerror}). Make room there, or choose another place."
+        ) from None
 
 
 def _check(args: argparse.Namespace) -> None:

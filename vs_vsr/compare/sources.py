@@ -1,9 +1,8 @@
 """What is compared: video files, pictures and scripts, each read at moments."""
 
-import os
 import runpy
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import dropwhile
@@ -112,14 +111,17 @@ class _File:
         self.about = f"{info.codec} {info.pixel_format}"
         self.note = _note(self.name, info.colour.transfer)
         # FFmpeg's names for files that are one picture.
-        self.is_still = info.container == "image2" or info.container.endswith("_pipe")
-        self.duration = Fraction(0) if self.is_still else info.duration
+        self._is_picture = info.container == "image2" or info.container.endswith("_pipe")
         self._step = 1 / (info.rate or _USUAL_RATE)
         # In seconds; None if its frames have no times, as in raw streams.
         self._first: Fraction | None = Fraction(0)
         with reading(path), media(path) as container:
-            frame = next(self._decoded(container))[1]
+            frames = self._decoded(container)
+            frame = next(frames)[1]
+            # Others may hold one picture too: AVIF, GIF.
+            self.is_still = self._is_picture or next(frames, None) is None
             self._first = None if frame.pts is None else frame.pts * seconds(frame.time_base)
+        self.duration = Fraction(0) if self.is_still else info.duration
         # What comes next, what is shown, and that as a picture.
         self._frames: Iterator[tuple[Fraction, VideoFrame]] = iter(())
         self._ahead: tuple[Fraction, VideoFrame] | None = None
@@ -141,7 +143,7 @@ class _File:
         begins, frame = self._held
         if self._shown is None or self._shown.time != begins:
             colour = self._info.colour
-            if self.is_still and frame.color_range == _UNKNOWN_RANGE:
+            if self._is_picture and frame.color_range == _UNKNOWN_RANGE:
                 # Of the whole range, as pictures are, where limited is usual for video.
                 colour = replace(colour, full_range=True)
             self._shown = Picture(begins, self._upright(decoded_rgb(self.name, frame, colour)))
@@ -235,8 +237,9 @@ class _Script:
             raise ArgumentError(f"sources must be files, got {path}, which does not exist.")
         vs.clear_outputs()
         try:
-            # As vspipe does: relative names in a script are the user's, from where it is run.
-            runpy.run_path(os.fspath(path), run_name="__vapoursynth__")
+            # As vspipe does: relative names in a script are from its folder.
+            with chdir(path.absolute().parent):
+                runpy.run_path(path.name, run_name="__vapoursynth__")
             output = vs.get_outputs().get(0)
         except (Exception, SystemExit) as e:
             raise ArgumentError(

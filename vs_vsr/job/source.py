@@ -5,6 +5,7 @@ Only PyAV looks at the file, and it may open that file alone (playlists name oth
 
 import hashlib
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ class SourceInfo:
     time_base: Fraction
     """Seconds of one unit of the stream's times."""
     duration: Fraction
-    """Of the stream or of the whole file, in seconds; 0 where it is unknown."""
+    """Of the pictures, or if that is not told of the whole file, in seconds; 0 where unknown."""
     dolby_vision: bool
     hdr10_plus: bool
     others: tuple[OtherStream, ...]
@@ -198,7 +199,7 @@ def probe(path: Path) -> SourceInfo:
         rotation, mirrored = _orientation(matrix)
         length = stream.duration and stream.duration * seconds(stream.time_base)
         if not length:
-            length = Fraction(container.duration or 0, av.time_base)
+            length = _tagged_length(stream) or Fraction(container.duration or 0, av.time_base)
         # The container's, else that of the first picture, which has told it to the context.
         aspect = seconds(stream.sample_aspect_ratio)
         aspect = aspect or seconds(stream.codec_context.sample_aspect_ratio) or Fraction(1)
@@ -343,6 +344,16 @@ def _field_order(stream: VideoStream, frame: VideoFrame) -> str:
     if order == "unknown" and frame.interlaced_frame:
         return "top"
     return order
+
+
+def _tagged_length(stream: VideoStream) -> Fraction:
+    """Seconds of the pictures by Matroska's tag, which counts from 0; 0 if there is none."""
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", stream.metadata.get("DURATION", ""))
+    if match is None:
+        return Fraction(0)
+    hours, minutes, rest = map(Fraction, match.groups())
+    end = 3600 * hours + 60 * minutes + rest
+    return max(end - (stream.start_time or 0) * seconds(stream.time_base), Fraction(0))
 
 
 def _colour(stream: VideoStream, frame: VideoFrame) -> Colour:
