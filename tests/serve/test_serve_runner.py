@@ -213,8 +213,19 @@ def test_pause_cancel_and_what_they_refuse(tmp_path: Path, children: list[Preten
 
 
 def test_cancelled_twice_at_once_and_changed_after_a_failure(
-    tmp_path: Path, children: list[Pretended]
+    tmp_path: Path, children: list[Pretended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    turns = 10
+
+    async def ever_slower(what: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        nonlocal turns
+        turns *= 2
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return what(*args, **named)
+
+    monkeypatch.setattr(asyncio, "to_thread", ever_slower)
+
     async def act(runs: Runner, jobs: Jobs, all: list[Job]) -> None:
         a, b, _ = all
         runs.start(a)
@@ -372,13 +383,20 @@ def test_a_forecast_of_settings_that_have_changed_is_none(
         children[0].ends(0)
         await settle()
         assert a.forecast is None and not a.forecasting
+        runs.forecast(a)
+        await settle()
+        footage.change(a, {"pictures": "progressive"})
+        children[1].tell(PLAN)
+        children[1].ends(0)
+        await settle()
+        assert a.forecast is None
         with pytest.raises(Refusal, match=r"^sigma must be a number for VRT/denoise, got none\."):
             footage.change(a, {"choice": "VRT/denoise"})
             runs.forecast(a)
         footage.change(a, {"sigma": 12.5})
         runs.forecast(a)
         await settle()
-        assert {"--sigma=12.5", "--size=2x", "--encoder=x265"} <= set(children[1].words)
+        assert {"--sigma=12.5", "--size=2x", "--encoder=x265"} <= set(children[2].words)
 
     play(tmp_path, act)
 

@@ -236,6 +236,10 @@ def test_a_folder_or_a_token_of_another_user(
     token.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ArgumentError, match=rule):
         server.token_of(tmp_path)
+    token.unlink()
+    token.mkdir(0o700)
+    with pytest.raises(ArgumentError, match=rule):
+        server.token_of(tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
     with pytest.raises(ArgumentError, match=r"^folder must be your own, got .* another user\. "):
         server.serve(tmp_path, 0, [], lambda address: None)

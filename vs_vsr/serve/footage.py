@@ -108,7 +108,7 @@ def change(job: Job, given: Mapping[str, Any]) -> None:
             raise Refusal(
                 409,
                 f"{job.name} must not have been begun to be changed, got one that is {job.state}. "
-                "Cancel it first.",
+                "Cancel it or start it over first.",
             )
         encoder = str(settings.get("encoder", job.encoder))
         container = str(settings.get("container", job.container))
