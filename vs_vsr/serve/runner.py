@@ -297,16 +297,18 @@ class Runner:
             out = fresh / f"p.{job.container}"
             ended = await self._command(job, choice, out, ["--preview", *times], tell)
             if ended.status == 0:
-                for path in made:
-                    await self._keep_preview(job, choice, path)
+                sizes = await asyncio.to_thread(lambda: [_png_size(path) for path in made])
+                # All at once, so that the page shows the first of them.
+                for path, size in zip(made, sizes, strict=True):
+                    self._keep_preview(job, choice, path, size)
         finally:
             await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
         return ended
 
-    async def _keep_preview(self, job: Job, choice: str, path: Path) -> None:
+    def _keep_preview(self, job: Job, choice: str, path: Path, size: tuple[int, int]) -> None:
         """Take a picture that the command has named after its time."""
         at = float(path.name.removeprefix("p.preview.").removesuffix("s.png"))
-        width, height = await asyncio.to_thread(_png_size, path)
+        width, height = size
         job.numbered += 1
         file = job.preview_file(job.numbered)
         file.parent.mkdir(exist_ok=True)
