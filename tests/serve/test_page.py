@@ -198,6 +198,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(120)
     yield driver
     driver.quit()
 
@@ -422,23 +423,76 @@ def test_an_upload_that_another_page_had_begun(
     page.open(serving.address)
     content = clip.read_bytes()
     page.js(
-        "const [name, bytes, data] = arguments; const json = {'Content-Type': 'application/json'};"
-        "return fetch('/api/uploads', {method: 'POST', headers: json,"
-        " body: JSON.stringify({name, bytes})}).then(r => r.json()).then(u =>"
+        "const [name, bytes, data, modified] = arguments;"
+        "return fetch('/api/uploads', {method: 'POST',"
+        " headers: {'Content-Type': 'application/json'},"
+        " body: JSON.stringify({name, bytes, modified})}).then(r => r.json()).then(u =>"
         " fetch(`/api/uploads/${u.id}`, {method: 'PATCH', headers: {'Upload-Offset': '0'},"
         " body: Uint8Array.from(atob(data), c => c.charCodeAt(0))}))",
         clip.name,
         len(content),
         base64.b64encode(content[:1000]).decode(),
+        clip.stat().st_mtime_ns // 10**6,
     )
+    (begun,) = serving.folder.glob("*/source")
     page.driver.refresh()
     page.says("1.0 kB of")
     page.says("Choose the same file again, and it goes on from there.")
+    # Another file of this name and size is changed at another time.
+    page.drop(clip.name, b"\0" * len(content))
+    page.until("document.querySelector('#uploads .line.bad')")
+    assert begun.stat().st_size == 1000
+    page.press("Remove", "#uploads li:last-child")
     page.upload(clip)
     page.until("!detail.hidden")
     assert page.js("return document.querySelectorAll('#uploads li').length") == 0
-    (source,) = serving.folder.glob("*/source")
-    assert source.read_bytes() == content
+    assert list(serving.folder.glob("*/source")) == [begun]
+    assert begun.read_bytes() == content
+
+
+def test_an_upload_that_is_refused_or_whose_answer_is_lost(
+    page: Page, serving: Serving, clip: Path
+) -> None:
+    page.open(serving.address)
+    page.js(
+        "const real = fetch, refusals = [413, 507]; let lost = false;"
+        "window.fetch = async (path, about) => {"
+        "  if (about?.method === 'PATCH' && path.startsWith('/api/uploads') && refusals.length)"
+        "    return Response.json({problem: 'It went wrong.'}, {status: refusals.shift()});"
+        "  const answer = await real(path, about);"
+        "  if (about?.method !== 'POST' || path !== '/api/jobs' || lost) return answer;"
+        "  lost = true; throw new TypeError('no answer'); }"
+    )
+    page.upload(clip)
+    page.until("document.querySelector('#uploads .line.bad')")
+    (begun,) = serving.folder.glob("*/source")
+    # Chosen again, the old row goes: it could only remove what the new one sends.
+    page.upload(clip)
+    page.says("Go on")
+    assert page.js("return document.querySelectorAll('#uploads li').length") == 1
+    page.press("Go on", "#uploads")
+    page.says("Connection lost.")
+    page.until("!document.querySelector('#uploads li')")
+    page.until_states("Not started")
+    assert list(serving.folder.glob("*/source")) == [begun]
+    page.no_complaints()
+
+
+def test_more_tabs_than_connections(page: Page, server: Serving) -> None:
+    page.open(server.address)
+    (first,) = page.driver.window_handles
+    try:
+        # A browser has six for one server.
+        for _ in range(7):
+            page.driver.switch_to.new_window("tab")
+            page.open(server.address.partition("?")[0])
+            page.until("!empty.hidden")
+    finally:
+        for tab in page.driver.window_handles:
+            if tab != first:
+                page.driver.switch_to.window(tab)
+                page.driver.close()
+        page.driver.switch_to.window(first)
 
 
 NAMES = (
@@ -517,6 +571,34 @@ def seeded(folder: Path, clip: Path) -> None:
         if job.state == "done":
             job.result.write_bytes(b"x")
         job.save()
+
+
+def test_choices_and_buttons_of_each_state(page: Page, clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    seeded(folder, clip)
+    serving = Serving(folder)
+    try:
+        (folder / "done" / "result.mkv").unlink()
+        page.open(serving.address)
+        page.press("done.mkv")
+        verbs = "return [...document.querySelectorAll('#actions button')].map(b => b.textContent)"
+        assert page.js(verbs) == ["Remove"]
+        page.press("failed.mkv")
+        assert page.js(verbs) == ["Start again", "Start over", "Remove"]
+        page.press("Start over", "#actions")
+        page.press("Start over", "#sure")
+        page.until("document.querySelector('#state').textContent.startsWith('Cancelled')")
+        page.js("more.open = true")
+        page.find("#pictures [value=bwdif]").click()
+        about = folder / "failed" / "job.json"
+        page.until(
+            "fetch('/api/jobs/failed').then(a => a.json()).then(j => j.pictures === 'bwdif')"
+        )
+        assert json.loads(about.read_text())["pictures"] == "bwdif"
+        page.no_complaints()
+    finally:
+        serving.stop(signal.SIGTERM)
 
 
 def test_axe_finds_nothing_wrong(

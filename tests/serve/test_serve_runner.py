@@ -4,6 +4,7 @@ The children are pretended ones: each does at once what a test has laid down for
 """
 
 import asyncio
+import json
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -59,7 +60,13 @@ class Pretended:
 
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> list[Pretended]:
+    async def in_turn(what: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        await asyncio.sleep(0)
+        return what(*args, **named)
+
     monkeypatch.setattr(runner, "Child", Pretended)
+    # Threads take as long as they like; this takes its turn.
+    monkeypatch.setattr(asyncio, "to_thread", in_turn)
     Pretended.all = []
     return Pretended.all
 
@@ -131,9 +138,11 @@ def test_how_a_job_ends(tmp_path: Path, children: list[Pretended]) -> None:
         children[0].tell({"event": "note", "text": f"From {a.source}: 8x6."})
         children[0].tell({"event": "note", "text": f"In {a.folder} there is another."})
         children[0].tell({"event": "note", "text": "Press Ctrl-C again."})
-        children[0].ends(1, f"input must be a file, got {a.source}.")
+        children[0].ends(1, f"input must be a file, got {a.source}. Add --force.")
         await settle()
-        assert state(a) == "failed" and a.problem == "input must be a file, got a."
+        assert state(a) == "failed"
+        said = "input must be a file, got a. Add --force. Use vs-vsr upscale for this."
+        assert a.problem == said
         assert a.notes == ["From a: 8x6."]
         children[1].ends(-9, "some warning")
         await settle()
@@ -194,10 +203,111 @@ def test_pause_cancel_and_what_they_refuse(tmp_path: Path, children: list[Preten
         assert state(a) == "done"
         with pytest.raises(Refusal, match="must be unfinished to be cancelled"):
             await runs.cancel(a)
+        a.result.unlink()
+        runs.start(a)
+        assert state(a) == "waiting"
         await runs.delete(a)
         assert not a.folder.exists() and jobs.all() == all[1:]
 
     play(tmp_path, act)
+
+
+def test_cancelled_twice_at_once_and_changed_after_a_failure(
+    tmp_path: Path, children: list[Pretended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 10
+
+    async def ever_slower(what: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        nonlocal turns
+        turns *= 2
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return what(*args, **named)
+
+    monkeypatch.setattr(asyncio, "to_thread", ever_slower)
+
+    async def act(runs: Runner, jobs: Jobs, all: list[Job]) -> None:
+        a, b, _ = all
+        runs.start(a)
+        await settle()
+        children[0].ends(1, "It failed.")
+        await settle()
+        part = a.work / "x" / "parts" / "0.json"
+        part.parent.mkdir(parents=True)
+        part.touch()
+        with pytest.raises(Refusal, match="must not have been begun to be changed"):
+            footage.change(a, {"size": "2x"})
+        runs.start(b)
+        await settle()
+        first = asyncio.create_task(runs.cancel(a))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(runs.cancel(a))
+        while state(a) != "pausing":
+            await asyncio.sleep(0)
+        # What runs is another's, and not stopped.
+        runs.pause(a)
+        await first
+        assert (state(a), a.problem) == ("cancelled", None) and not a.work.exists()
+        footage.change(a, {"size": "2x"})
+        runs.start(a)
+        await second
+        assert states(all) == ["waiting", "running", "new"]
+
+    play(tmp_path, act)
+
+
+def test_pictures_that_are_not_whole(tmp_path: Path, children: list[Pretended]) -> None:
+    async def act(runs: Runner, jobs: Jobs, all: list[Job]) -> None:
+        a = all[0]
+        runs.forecast(a)
+        await settle()
+        refused = (
+            "source must have progressive pictures, got interlaced ones (top field first). "
+            "Add --deinterlace bwdif, after pip install x; or --progressive if they are whole "
+            "after all."
+        )
+        children[0].ends(1, refused)
+        await settle()
+        assert a.problem == (
+            "source must have progressive pictures, got interlaced ones (top field first). "
+            'Choose "deinterlace (bwdif)" for Pictures under More, after pip install x; or '
+            '"whole pictures" if they are whole after all.'
+        )
+        assert not {word for word in children[0].words if word[:6] in ("--dein", "--prog")}
+        for pictures, word in (("ivtc", "--deinterlace=ivtc"), ("progressive", "--progressive")):
+            footage.change(a, {"pictures": pictures})
+            runs.forecast(a)
+            await settle()
+            assert word in children[-1].words
+            children[-1].ends(1)
+            await settle()
+        assert a.public()["pictures"] == "progressive"
+
+    play(tmp_path, act)
+
+
+def test_a_folder_that_was_moved_and_a_result_that_was_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "old" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    job = Job(folder=folder, name="a", bytes=1, source=None, seconds=None, state="done")
+    job.result.touch()
+    job.save()
+    about = folder / "job.json"
+    # As files were at first.
+    at_first = {**json.loads(about.read_text()), "source": str(folder / "source"), "pictures": 3}
+    for text in (about.read_text(), json.dumps(at_first)):
+        about.write_text(text)
+        (tmp_path / "old").rename(tmp_path / "new")
+        (job,) = Jobs(tmp_path / "new").all()
+        assert job.is_upload and job.path == tmp_path / "new" / folder.name / "source"
+        assert (job.state, job.pictures) == ("done", "auto")
+        (tmp_path / "new").rename(tmp_path / "old")
+    assert job.numbered == 3
+    job = Job.load(folder)
+    job.result.unlink()
+    (job,) = Jobs(tmp_path / "old").all()
+    assert job.state == "cancelled"
+    assert job.problem == "a must have its upscaled file, got none. Start it again."
 
 
 def test_previews_and_what_stops_them(tmp_path: Path, children: list[Pretended]) -> None:
@@ -273,13 +383,20 @@ def test_a_forecast_of_settings_that_have_changed_is_none(
         children[0].ends(0)
         await settle()
         assert a.forecast is None and not a.forecasting
+        runs.forecast(a)
+        await settle()
+        footage.change(a, {"pictures": "progressive"})
+        children[1].tell(PLAN)
+        children[1].ends(0)
+        await settle()
+        assert a.forecast is None
         with pytest.raises(Refusal, match=r"^sigma must be a number for VRT/denoise, got none\."):
             footage.change(a, {"choice": "VRT/denoise"})
             runs.forecast(a)
         footage.change(a, {"sigma": 12.5})
         runs.forecast(a)
         await settle()
-        assert {"--sigma=12.5", "--size=2x", "--encoder=x265"} <= set(children[1].words)
+        assert {"--sigma=12.5", "--size=2x", "--encoder=x265"} <= set(children[2].words)
 
     play(tmp_path, act)
 
@@ -324,6 +441,7 @@ def test_a_fault_of_the_machine_stops_one_job_only(
         ({"encoder": {}}, "encoder must be one of x264, "),
         ({"container": "../mkv"}, "container must be one of mkv, mp4, got '../mkv'."),
         ({"encoder": "ffv1", "container": "mp4"}, "container must be mkv for ffv1, got mp4."),
+        ({"pictures": "no"}, "pictures must be one of auto, bwdif, ivtc, progressive, got 'no'."),
         ({"name": 5}, "name must be text, got int."),
         ({"state": "done"}, "Settings must be among name, choice, footage, sigma, size, "),
     ],

@@ -15,6 +15,11 @@ import pytest
 from films import film
 from served import Served, app, client, upload, wait_for
 
+from vs_vsr.errors import ArgumentError
+from vs_vsr.serve import files, server
+from vs_vsr.serve.answers import Refusal
+from vs_vsr.serve.jobs import Job
+
 SIZE = 3 * 10**9
 
 
@@ -135,14 +140,109 @@ def test_what_a_killed_server_leaves_is_sorted_out(tmp_path: Path) -> None:
         job = browser.post("/api/jobs", json={"upload": id}).json()
     # It had become a job, and was not struck off the uploads; another was half removed.
     (folder / id / "upload.json").write_text(about)
-    for name in ("0123456789abcdef", "the user's own"):
+    own = ("0123456789abcdef", "the user's own", ".gone-own")
+    for name in (".gone-0123456789abcdef", *own):
         (folder / name).mkdir()
         (folder / name / "source").write_bytes(data)
     with client(app(folder)) as browser:
         assert browser.get("/api/uploads").json() == []
         assert browser.get("/api/jobs").json() == [job]
-        assert not (folder / "0123456789abcdef").exists()
-        assert (folder / "the user's own" / "source").exists()
+        assert not (folder / ".gone-0123456789abcdef").exists()
+        assert all((folder / name / "source").exists() for name in own)
+        # Removed as it is on the page, and by hand.
+        begun = [begin(browser, 5) for _ in range(3)]
+        browser.delete(f"/api/uploads/{begun[0]}")
+        shutil.rmtree(folder / begun[1])
+        assert [upload["id"] for upload in browser.get("/api/uploads").json()] == begun[2:]
+        assert browser.get(f"/api/uploads/{begun[1]}").status_code == 404
+        begin(browser, 5)
+
+
+def test_a_disk_that_is_full_when_a_job_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(job: Job) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = film(tmp_path / "in.mkv", [40 * n for n in range(4)])
+    with client(app(tmp_path / "serve")) as browser:
+        id = upload(browser, "a.mkv", source.read_bytes())
+        with monkeypatch.context() as patch:
+            patch.setattr(Job, "save", full)
+            for asked in ({"upload": id}, {"path": str(source)}):
+                answer = browser.post("/api/jobs", json=asked)
+                assert answer.status_code == 507 and "No space left" in answer.json()["problem"]
+        assert [path.name for path in (tmp_path / "serve").iterdir()] == [id]
+        answer = browser.post("/api/jobs", json={"upload": id})
+        assert answer.status_code == 201 and answer.json()["id"] == id
+
+
+def test_when_a_file_was_changed_is_kept(tmp_path: Path) -> None:
+    with client(app(tmp_path)) as browser:
+        about = {"name": "a.mkv", "bytes": 5}
+        for wrong in ("1", 1.5, True, 10**40):
+            answer = browser.post("/api/uploads", json={**about, "modified": wrong})
+            assert answer.status_code == 400
+            assert answer.json()["problem"].startswith("modified must be a whole number of ")
+        for time in (None, -1, 1_760_000_000_000):
+            answer = browser.post("/api/uploads", json={**about, "modified": time})
+            assert answer.json()["modified"] == time
+            browser.delete(f"/api/uploads/{answer.json()['id']}")
+        browser.post("/api/uploads", json={**about, "modified": 5})
+    with client(app(tmp_path)) as browser:
+        assert [upload["modified"] for upload in browser.get("/api/uploads").json()] == [5]
+
+
+def test_files_of_this_machine_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("a.mkv", "b.mkv", "c.txt"):
+        (tmp_path / name).touch()
+    found = files.listing("~")
+    assert found["folder"] == str(tmp_path) and not found["more"]
+    assert [file["name"] for file in found["files"]] == ["a.mkv", "b.mkv"]
+    assert files.picked("~/a.mkv") == tmp_path / "a.mkv"
+    monkeypatch.setattr(files, "_MOST_ENTRIES", 1)
+    found = files.listing(None)
+    assert len(found["files"]) == 1 and found["more"]
+    for folder, problem in (
+        ("a", f"folder must be a whole path, got a. Begin it with {tmp_path.anchor}."),
+        ("~\0", "~\0 cannot be read (no path). Choose another folder."),
+    ):
+        with pytest.raises(Refusal) as caught:
+            files.listing(folder)
+        assert str(caught.value) == problem
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners of POSIX")
+def test_a_folder_or_a_token_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    made = server.token_of(tmp_path)
+    assert server.token_of(tmp_path) == made and token.stat().st_mode & 0o777 == 0o600
+    page = server.opening(tmp_path, f"http://127.0.0.1:1/?token={made}")
+    assert page.stat().st_mode & 0o777 == 0o600 and f"url=http://127.0.0.1:1/?token={made}" in (
+        page.read_text()
+    )
+    # One that was cut short.
+    token.write_text("short")
+    assert len(server.token_of(tmp_path)) >= 32
+    token.chmod(0o640)
+    rule = r"token must be a file that you alone can read, got another\. Remove it: "
+    with pytest.raises(ArgumentError, match=rule):
+        server.token_of(tmp_path)
+    token.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").chmod(0o600)
+    token.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArgumentError, match=rule):
+        server.token_of(tmp_path)
+    token.unlink()
+    token.mkdir(0o700)
+    with pytest.raises(ArgumentError, match=rule):
+        server.token_of(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(ArgumentError, match=r"^folder must be your own, got .* another user\. "):
+        server.serve(tmp_path, 0, [], lambda address: None)
 
 
 def test_two_that_send_the_same_file(served: Served) -> None:

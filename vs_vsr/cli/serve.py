@@ -43,7 +43,7 @@ def _serve(args: argparse.Namespace) -> int:
     # They need these packages, and not every command does.
     from platformdirs import user_data_path
 
-    from vs_vsr.serve.server import serve
+    from vs_vsr.serve.server import opening, serve
 
     folder = (args.folder or user_data_path("vs_vsr") / "serve").expanduser().absolute()
 
@@ -52,7 +52,7 @@ def _serve(args: argparse.Namespace) -> int:
         if args.open:
             import webbrowser
 
-            webbrowser.open(address)
+            webbrowser.open(opening(folder, address).as_uri())
 
     serve(folder, args.port, ["--device", args.device], announce)
     return 0

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +15,7 @@ from starlette.routing import Route
 from vs_vsr.serve import footage
 from vs_vsr.serve.answers import Refusal, given, json_answer, refused
 from vs_vsr.serve.events import Events
-from vs_vsr.serve.files import listing, picked
+from vs_vsr.serve.files import listing, picked, remove, sweep
 from vs_vsr.serve.guard import Guard
 from vs_vsr.serve.jobs import Job, Jobs
 from vs_vsr.serve.look import look
@@ -26,7 +25,6 @@ from vs_vsr.serve.uploads import Uploads
 
 __all__ = ["Server"]
 
-_ID = re.compile(r"[0-9a-f]{16}")
 # Digits of an offset: more are none, and Python reads long numbers slowly.
 _OFFSET = re.compile(r"\d{1,15}")
 
@@ -45,7 +43,7 @@ class Server:
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
-        _sweep(folder)
+        sweep(folder)
         self._jobs = Jobs(folder)
         self._uploads = Uploads(folder, self._jobs.ids())
         self._runner = Runner(self._jobs, options)
@@ -118,7 +116,7 @@ class Server:
 
     async def _begin_upload(self, request: Request) -> Response:
         asked = await given(request)
-        upload = self._uploads.begin(asked.get("name"), asked.get("bytes"))
+        upload = self._uploads.begin(*map(asked.get, ("name", "bytes", "modified")))
         return json_answer(upload.public(), 201)
 
     async def _upload(self, request: Request) -> Response:
@@ -140,7 +138,7 @@ class Server:
         return json_answer(upload.public())
 
     async def _delete_upload(self, request: Request) -> Response:
-        self._uploads.delete(request.path_params["id"])
+        await self._uploads.delete(request.path_params["id"])
         return json_answer({})
 
     # ---- jobs ----
@@ -154,27 +152,30 @@ class Server:
             raise Refusal(400, "A job must have either an upload or a path. Choose a file.")
         if "path" in asked:
             path = picked(asked["path"])
-            name = shown_name(path.name)
-            seconds = await look(path, name)
             folder = self._jobs.new_folder()
+            try:
+                job = await self._add(folder, path, shown_name(path.name), str(path))
+            except BaseException:
+                await asyncio.to_thread(remove, folder)
+                raise
         else:
             upload = self._uploads.take(asked["upload"])
-            path, name, folder = upload.path, upload.name, upload.folder
             try:
-                seconds = await look(path, name)
-            except Refusal:
+                job = await self._add(upload.folder, upload.path, upload.name, None)
+            except BaseException as e:
                 self._uploads.give_back(upload)
-                self._uploads.delete(folder.name)
+                if isinstance(e, Refusal):  # it is no video
+                    await self._uploads.delete(upload.folder.name)
                 raise
-            except BaseException:
-                self._uploads.give_back(upload)
-                raise
-        size = path.stat().st_size
-        job = Job(folder=folder, name=name, bytes=size, source=str(path), seconds=seconds)
-        self._jobs.add(job)
-        if "upload" in asked:
             self._uploads.settled(upload)
         return json_answer(job.public(), 201)
+
+    async def _add(self, folder: Path, path: Path, name: str, source: str | None) -> Job:
+        seconds = await look(path, name)
+        size = path.stat().st_size
+        job = Job(folder=folder, name=name, bytes=size, source=source, seconds=seconds)
+        self._jobs.add(job)
+        return job
 
     def _asked(self, request: Request) -> Job:
         return self._jobs.get(request.path_params["id"])
@@ -232,20 +233,14 @@ class Server:
 
     async def _result(self, request: Request) -> Response:
         job = self._asked(request)
-        if job.state != "done" or not job.result.is_file():
+        self._jobs.check(job)
+        if job.state != "done":
             raise Refusal(404, f"{job.name} must be done to be saved. Start it, and wait for it.")
         return FileResponse(
             job.result,
             media_type="application/octet-stream",
             filename=download_name(job.name, job.container),
         )
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a server that was killed was removing: folders of which nothing is known."""
-    for path in folder.iterdir():
-        if _ID.fullmatch(path.name) and not any(path.glob("*.json")):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:

@@ -1,14 +1,17 @@
 """Files of this machine: written whole or not at all, and listed for the user to pick one."""
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
 
 from vs_vsr.serve.answers import Refusal
 
-__all__ = ["listing", "picked", "write_json"]
+__all__ = ["listing", "picked", "remove", "sweep", "write_json", "write_own"]
 
 _ENDINGS = (
     *(".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265", ".hevc", ".ivf"),
@@ -16,6 +19,7 @@ _ENDINGS = (
     *(".nut", ".obu", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 )
 _MOST_ENTRIES = 2000
+_GONE = re.compile(r"\.gone-[0-9a-f]{16}")
 
 
 def write_json(path: Path, data: object) -> None:
@@ -32,24 +36,57 @@ def _for_user(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def write_own(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read, and never into one that another has put there."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that this server has made; after a kill `sweep` finishes it."""
+    with contextlib.suppress(OSError):  # held by a program (Windows), or not there any more
+        folder = folder.rename(folder.with_name(f".gone-{folder.name}"))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a server that was killed was removing, and nothing that has another name."""
+    for path in folder.iterdir():
+        if _GONE.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def listing(folder: str | None) -> dict[str, Any]:
     """The folders and videos in a folder of this machine.
 
     Args:
-        folder: An absolute path; None for the user's own.
+        folder: An absolute path, or one that begins with ~; None for the user's own.
+
+    Returns:
+        The folder, its parent, its folders and videos; `more` says that the list is cut.
 
     Raises:
         Refusal: It cannot be read.
     """
-    path = Path(folder) if folder else Path.home()
-    if not path.is_absolute():
-        raise Refusal(400, f"folder must be a whole path, got {folder}. Begin it with {path.root}.")
-    folders, files = [], []
+    folders: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
+    more = False
     try:
+        path = Path(os.path.expanduser(folder or "~"))
+        if not path.is_absolute():
+            raise Refusal(
+                400,
+                f"folder must be a whole path, got {folder}. Begin it with {Path.home().anchor}.",
+            )
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or not _is_text(entry.name):
                     continue
+                if len(folders) + len(files) >= _MOST_ENTRIES:
+                    more = True
+                    break
                 about = {"name": entry.name, "path": entry.path}
                 try:
                     if entry.is_dir():
@@ -58,17 +95,19 @@ def listing(folder: str | None) -> dict[str, Any]:
                         files.append({**about, "bytes": entry.stat().st_size})
                 except OSError:
                     continue  # a link to nothing, or one that may not be looked at
-                if len(folders) + len(files) >= _MOST_ENTRIES:
-                    break
     except (OSError, ValueError) as e:
         why = getattr(e, "strerror", None) or "no path"
-        raise Refusal(
-            400, f"{folder or path} cannot be read ({why}). Choose another folder."
-        ) from e
+        raise Refusal(400, f"{folder or '~'} cannot be read ({why}). Choose another folder.") from e
     for entries_found in (folders, files):
         entries_found.sort(key=lambda about: str(about["name"]).casefold())
     parent = str(path.parent) if path.parent != path else None
-    return {"folder": str(path), "parent": parent, "folders": folders, "files": files}
+    return {
+        "folder": str(path),
+        "parent": parent,
+        "folders": folders,
+        "files": files,
+        "more": more,
+    }
 
 
 def _is_text(name: str) -> bool:
@@ -83,7 +122,7 @@ def picked(given: object) -> Path:
         Refusal: It is none.
     """
     try:
-        path = Path(str(given))
+        path = Path(os.path.expanduser(str(given)))
         is_file = path.is_absolute() and stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
         is_file = False

@@ -13,13 +13,21 @@ from vs_vsr.weights import store
 from vs_vsr.weights.footage import CARDS, FOOTAGE
 from vs_vsr.weights.registry import lookup, rows_of
 
-__all__ = ["change", "needs_of", "offered", "ready"]
+__all__ = ["PICTURES", "change", "needs_of", "offered", "ready"]
 
 _CONTAINERS = ("mkv", "mp4")
 _SIZE = re.compile(r"|\d{1,2}(\.\d{1,3})?x|\d{2,5}p|\d{2,5}x\d{2,5}")
 _CHOICES = frozenset(row.full_name for card in CARDS for row in rows_of(card.filter))
 _NEEDS = {choice: row.needs for row in FOOTAGE for choice in row.choices if row.needs}
-_SETTINGS = ("choice", "footage", "sigma", "size", "encoder", "container")
+_SETTINGS = ("choice", "footage", "sigma", "size", "encoder", "container", "pictures")
+
+PICTURES = {
+    "auto": "found out by itself",
+    "bwdif": "deinterlace (bwdif)",
+    "ivtc": "undo 3:2 pulldown (ivtc)",
+    "progressive": "whole pictures",
+}
+"""What can be done about a source's pictures, and how the page calls it."""
 
 
 def offered(device: str) -> dict[str, Any]:
@@ -42,6 +50,7 @@ def offered(device: str) -> dict[str, Any]:
         "encoders": [
             {"name": name, "containers": _containers(name)} for name in NAMES if _is_usable(name)
         ],
+        "pictures": [{"name": name, "what": what} for name, what in PICTURES.items()],
         "device": device,
     }
 
@@ -99,7 +108,7 @@ def change(job: Job, given: Mapping[str, Any]) -> None:
             raise Refusal(
                 409,
                 f"{job.name} must not have been begun to be changed, got one that is {job.state}. "
-                "Cancel it first.",
+                "Cancel it or start it over first.",
             )
         encoder = str(settings.get("encoder", job.encoder))
         container = str(settings.get("container", job.container))
@@ -172,4 +181,5 @@ _CHECKS = {
     "size": _size,
     "encoder": lambda value: _one_of("encoder", NAMES, value),
     "container": lambda value: _one_of("container", _CONTAINERS, value),
+    "pictures": lambda value: _one_of("pictures", tuple(PICTURES), value),
 }

@@ -11,12 +11,12 @@ from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vs_vsr.serve.answers import json_answer
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "going_on"]
 
 _READS = ("GET", "HEAD")
 
@@ -115,11 +115,19 @@ class Guard:
         return secrets.compare_digest(text.encode("utf-8", "surrogateescape"), self._token)
 
     def _entered(self) -> Response:
-        answer = RedirectResponse("/", 303)
+        # No redirect: after a link from another site, browsers would leave this cookie out of it.
+        answer = HTMLResponse(going_on("/"))
         answer.set_cookie(
             self._cookie, self._token.decode(), httponly=True, samesite="strict", path="/"
         )
         return answer
+
+
+def going_on(address: str) -> str:
+    """A page of HTML that goes on to another by itself."""
+    return (
+        f'<!doctype html><title>vs-vsr</title><meta http-equiv="refresh" content="0;url={address}">'
+    )
 
 
 _ELSEWHERE = (

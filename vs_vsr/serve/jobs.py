@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import secrets
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vs_vsr.serve.answers import Refusal
-from vs_vsr.serve.files import write_json
+from vs_vsr.serve.files import remove, write_json
 from vs_vsr.serve.names import download_name
 from vs_vsr.serve.uploads import SOURCE
 
@@ -53,8 +52,8 @@ class Job:
     """Of the source, as it is shown."""
     bytes: int
     """Of the source."""
-    source: str
-    """Its path."""
+    source: str | None
+    """Its path; None for an upload, which is in the folder, wherever that is moved."""
     seconds: float | None
     """Of the source, where it tells."""
     choice: str | None = None
@@ -64,12 +63,14 @@ class Job:
     size: str = ""
     encoder: str = "x265"
     container: str = "mkv"
+    pictures: str = "auto"
+    """What the pictures of the source are, and what is done about it; see `footage.PICTURES`."""
     state: State = "new"
     problem: str | None = None
     notes: list[str] = field(default_factory=list)
     forecast: dict[str, Any] | None = None
     previews: list[Preview] = field(default_factory=list)
-    pictures: int = 0
+    numbered: int = 0
     """Previews so far; no number comes twice, as browsers keep pictures."""
     created: float = field(default_factory=time.time)
     """Seconds since 1970."""
@@ -89,7 +90,12 @@ class Job:
     @property
     def is_upload(self) -> bool:
         """Whether the source is a copy in the folder."""
-        return Path(self.source) == self.folder / SOURCE
+        return self.source is None
+
+    @property
+    def path(self) -> Path:
+        """Of the source."""
+        return self.folder / SOURCE if self.source is None else Path(self.source)
 
     @property
     def work(self) -> Path:
@@ -113,7 +119,7 @@ class Job:
     def public(self) -> dict[str, Any]:
         """What a tab may know of it."""
         address = f"/api/jobs/{self.id}"
-        data = {k: v for k, v in self._plain().items() if k not in ("source", "queued", "pictures")}
+        data = {k: v for k, v in self._plain().items() if k not in ("source", "queued", "numbered")}
         result = None
         if self.state == "done" and self.result.is_file():
             result = {
@@ -160,6 +166,10 @@ class Job:
         """
         data = json.loads((folder / _ABOUT).read_text())
         known = {f.name for f in fields(cls)}
+        if isinstance(data.get("pictures"), int):  # as files were at first
+            data["numbered"] = data.pop("pictures")
+        if Path(data["source"] or "").parts[-2:] == (folder.name, SOURCE):
+            data["source"] = None  # likewise
         data["previews"] = [Preview(**preview) for preview in data["previews"]]
         return cls(folder=folder, **{k: v for k, v in data.items() if k in known})
 
@@ -185,6 +195,7 @@ class Jobs:
             # What was being made goes on; what was being stopped is.
             job.state = {"running": "waiting", "pausing": "paused"}.get(job.state, job.state)  # type: ignore[assignment]
             self._all[job.id] = job
+            self.check(job)
 
     def all(self) -> list[Job]:
         """All of them, the oldest first."""
@@ -230,6 +241,13 @@ class Jobs:
                 job.save()
             self.told(job.id)
 
+    def check(self, job: Job) -> None:
+        """See whether the file of a job that is done is still there; else it can be made again."""
+        if job.state == "done" and not job.result.is_file():
+            job.state = "cancelled"
+            job.problem = f"{job.name} must have its upscaled file, got none. Start it again."
+            self.keep(job)
+
     def moved(self, job: Job) -> None:
         """Tell what is not kept: how far it is."""
         self.told(job.id)
@@ -238,4 +256,4 @@ class Jobs:
         """Remove a job and its folder. A source or anything else outside it stays."""
         if self._all.pop(job.id, None) is not None:
             self.told(job.id)
-            await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
+            await asyncio.to_thread(remove, job.folder)

@@ -15,7 +15,7 @@ from typing import Any
 
 from vs_vsr.serve.answers import Refusal
 from vs_vsr.serve.children import INTERRUPTED, Child, Ended
-from vs_vsr.serve.footage import needs_of, ready
+from vs_vsr.serve.footage import PICTURES, needs_of, ready
 from vs_vsr.serve.jobs import Job, Jobs, Preview
 from vs_vsr.serve.names import download_name
 
@@ -26,6 +26,9 @@ _MOST_CHOICES, _MOST_TIMES, _PREVIEWS_KEPT = 12, 12, 48
 # A PNG begins with its signature and the header's length and kind; then come width and height.
 _PNG = struct.Struct(">16x2I")
 _TIME = re.compile(r"\d{1,6}(\.\d{1,6})?|(\d{1,3}:)?\d{1,2}:\d{1,2}(\.\d{1,6})?")
+# Options in the command's sentences: the one that the page has by another name, and any.
+_DEINTERLACE = re.compile(r"(?:Add|Use) --deinterlace (\w+)")
+_ANY_OPTION = re.compile(r"(?<!\S)--[a-z]")
 # Of the events of the command.
 _FORECAST = ("seconds", "bytes", "width", "height", "pictures")
 _PROGRESS = ("phase", "share", "pictures", "total", "fps", "seconds_left", "expected_bytes")
@@ -53,6 +56,7 @@ class Runner:
         """
         self._jobs, self._options = jobs, tuple(options)
         self._sides: list[_Side] = []
+        self._cancels: dict[str, asyncio.Task[None]] = {}
         self._now: Job | _Side | None = None
         self._child: Child | None = None
         self._closed = self._stopping = False
@@ -103,6 +107,7 @@ class Runner:
 
     def start(self, job: Job) -> None:
         """Let a job wait for its turn."""
+        self._jobs.check(job)
         ready(job, job.choice)
         if job.state not in ("new", "failed", "cancelled", "paused"):
             raise _wrong_state(job, "new, paused, failed or cancelled to be started")
@@ -117,7 +122,8 @@ class Runner:
         elif job.state in ("running", "pausing"):
             # Once more, and the parts in hand are not waited for.
             job.state = "pausing"
-            if self._child is not None:
+            # Another's child may run by now, as this one is being cancelled.
+            if self._child is not None and self._now is job:
                 self._child.interrupt()
         else:
             raise _wrong_state(job, "waiting or running to be paused")
@@ -133,6 +139,13 @@ class Runner:
         """Stop what is done for a job at once, and throw the parts away."""
         if job.state == "done":
             raise _wrong_state(job, "unfinished to be cancelled")
+        # Two that ask at once wait for the same: the later one must not undo what comes after.
+        if job.id not in self._cancels:
+            task = self._cancels[job.id] = asyncio.create_task(self._cancel(job))
+            task.add_done_callback(lambda task: self._cancels.pop(job.id))
+        await asyncio.shield(self._cancels[job.id])
+
+    async def _cancel(self, job: Job) -> None:
         was_new = job.state == "new"
         if not was_new:
             # Until all of it is removed, nothing can be begun with it.
@@ -144,7 +157,7 @@ class Runner:
             await asyncio.to_thread(shutil.rmtree, job.work, ignore_errors=True)
             # It may have become whole at the last moment.
             job.result.unlink(missing_ok=True)
-            job.state = "cancelled"
+            job.state, job.problem = "cancelled", None
         self._jobs.keep(job)
 
     async def delete(self, job: Job) -> None:
@@ -278,27 +291,29 @@ class Runner:
                 made.append(Path(str(event["out"])))
 
         fresh = job.folder / "fresh"
-        shutil.rmtree(fresh, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
         fresh.mkdir()
         try:
             out = fresh / f"p.{job.container}"
             ended = await self._command(job, choice, out, ["--preview", *times], tell)
             if ended.status == 0:
-                for path in made:
-                    self._keep_preview(job, choice, path)
+                sizes = await asyncio.to_thread(lambda: [_png_size(path) for path in made])
+                # All at once, so that the page shows the first of them.
+                for path, size in zip(made, sizes, strict=True):
+                    self._keep_preview(job, choice, path, size)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
         return ended
 
-    def _keep_preview(self, job: Job, choice: str, path: Path) -> None:
+    def _keep_preview(self, job: Job, choice: str, path: Path, size: tuple[int, int]) -> None:
         """Take a picture that the command has named after its time."""
         at = float(path.name.removeprefix("p.preview.").removesuffix("s.png"))
-        width, height = _PNG.unpack(path.read_bytes()[: _PNG.size])
-        job.pictures += 1
-        file = job.preview_file(job.pictures)
+        width, height = size
+        job.numbered += 1
+        file = job.preview_file(job.numbered)
         file.parent.mkdir(exist_ok=True)
         path.replace(file)
-        new = Preview(number=job.pictures, choice=choice, time=at, width=width, height=height)
+        new = Preview(number=job.numbered, choice=choice, time=at, width=width, height=height)
         others = [p for p in job.previews if (p.choice, p.time) != (choice, at)]
         job.previews = [*others, new][-_PREVIEWS_KEPT:]
         kept = {preview.number for preview in job.previews}
@@ -329,10 +344,14 @@ class Runner:
             self._jobs.moved(job)
 
         filter_name, _, weights = str(choice).partition("/")
-        words = [job.source, str(out), "--filter", filter_name, "--weights", weights]
+        words = [str(job.path), str(out), "--filter", filter_name, "--weights", weights]
         words += [f"--job={job.work}", f"--encoder={job.encoder}", f"--size={job.size}"]
         if job.sigma is not None and "sigma" in needs_of(str(choice)):
             words += [f"--sigma={job.sigma:g}"]
+        if job.pictures == "progressive":
+            words += ["--progressive"]
+        elif job.pictures != "auto":
+            words += [f"--deinterlace={job.pictures}"]
         job.progress = {"phase": "starting", "share": 0.0}
         self._jobs.moved(job)
         self._child = await Child.start(
@@ -346,11 +365,15 @@ class Runner:
         return await self._child.end(told)
 
     def _plainly(self, job: Job, sentence: str) -> str:
-        """A sentence of the command, in which the user knows the files by other names."""
+        """A sentence of the command, as the page's user knows its files and settings."""
         result = download_name(job.name, job.container)
-        for path, name in ((job.source, job.name), (str(job.result), result)):
+        for path, name in ((str(job.path), job.name), (str(job.result), result)):
             sentence = sentence.replace(path, name)
-        return sentence
+        sentence = _DEINTERLACE.sub(
+            lambda found: f'Choose "{PICTURES[found[1]]}" for Pictures under More', sentence
+        ).replace("or --progressive if", f'or "{PICTURES["progressive"]}" if')
+        has_option = _ANY_OPTION.search(sentence)
+        return f"{sentence} Use vs-vsr upscale for this." if has_option else sentence
 
     def _problem(self, job: Job, ended: Ended) -> str:
         failed = [note for note in job.notes if " failed: " in note]
@@ -364,7 +387,13 @@ class Runner:
 
 
 def _settings(job: Job) -> tuple[object, ...]:
-    return job.choice, job.sigma, job.size, job.encoder, job.container
+    return job.choice, job.sigma, job.size, job.encoder, job.container, job.pictures
+
+
+def _png_size(path: Path) -> tuple[int, int]:
+    with path.open("rb") as file:
+        width, height = _PNG.unpack(file.read(_PNG.size))
+    return width, height
 
 
 def _time(text: object) -> str:

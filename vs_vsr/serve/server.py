@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -13,8 +14,10 @@ import uvicorn
 
 from vs_vsr.errors import ArgumentError, JobError
 from vs_vsr.serve.app import Server
+from vs_vsr.serve.files import write_own
+from vs_vsr.serve.guard import going_on
 
-__all__ = ["serve"]
+__all__ = ["opening", "serve", "token_of"]
 
 _HOST = "127.0.0.1"
 # Seconds that downloads in hand have when the server ends.
@@ -31,13 +34,18 @@ def serve(folder: Path, port: int, options: Sequence[str], announce: Callable[[s
         announce: Told the start address, once it can be opened.
 
     Raises:
-        ArgumentError: The port is taken.
+        ArgumentError: The port is taken, or the folder is another user's.
         JobError: Another server has the folder.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == "posix" and folder.stat().st_uid != os.geteuid():
+        raise ArgumentError(
+            f"folder must be your own, got {folder}, which belongs to another user. Choose another "
+            "--folder."
+        )
     with _alone(folder), _listening(port) as listener:
         port = listener.getsockname()[1]
-        token = _token(folder)
+        token = token_of(folder)
         server = Server(folder, port=port, token=token, options=options)
         config = uvicorn.Config(
             server.app,
@@ -51,6 +59,13 @@ def serve(folder: Path, port: int, options: Sequence[str], announce: Callable[[s
         )
         announce(f"http://{_HOST}:{port}/?token={token}")
         _Process(config, server.events.close).run(sockets=[listener])
+
+
+def opening(folder: Path, address: str) -> Path:
+    """A file for the browser to open: on a command line, others could read the address."""
+    page = folder / "open.html"
+    write_own(page, going_on(address))
+    return page
 
 
 class _Process(uvicorn.Server):
@@ -96,15 +111,25 @@ def _listening(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _token(folder: Path) -> str:
+def token_of(folder: Path) -> str:
     """The folder's: a page that is open goes on with a server that is started again."""
     path = folder / "token"
     with contextlib.suppress(FileNotFoundError):
-        token = path.read_text("ascii").strip()
+        token = _own(path).strip()
         if len(token) >= 32:
             return token
     token = secrets.token_urlsafe(32)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(token)
+    write_own(path, token)
     return token
+
+
+def _own(path: Path) -> str:
+    """The text of a file that no other user has written, or can read."""
+    if os.name == "posix":
+        about = path.lstat()
+        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
+            raise ArgumentError(
+                f"{path} must be a file that you alone can read, got another. Remove it: vs-vsr "
+                "serve makes a new one."
+            )
+    return path.read_text("ascii")

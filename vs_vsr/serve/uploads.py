@@ -16,7 +16,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 
 from vs_vsr.serve.answers import Refusal
-from vs_vsr.serve.files import write_json
+from vs_vsr.serve.files import remove, write_json
 from vs_vsr.serve.names import shown_name
 
 __all__ = ["SOURCE", "Upload", "Uploads"]
@@ -28,6 +28,8 @@ _ABOUT = "upload.json"
 _SPARE_BYTES = 256 * 10**6
 _MOST_BYTES = 1 << 44
 _MOST_UPLOADS = 100
+# Of the times that browsers know.
+_MOST_MS = 8_640_000_000_000_000
 _BLOCK_BYTES = 1 << 20
 
 
@@ -40,6 +42,8 @@ class Upload:
     """As it is shown."""
     bytes: int
     """When it is whole."""
+    modified: int | None
+    """Milliseconds since 1970, as the browser tells it of its file; only to know the file by."""
     comes: bool = field(default=False, kw_only=True)
     """Whether some of it is being written now."""
     gone: bool = field(default=False, kw_only=True)
@@ -60,6 +64,7 @@ class Upload:
             "id": self.folder.name,
             "name": self.name,
             "bytes": self.bytes,
+            "modified": self.modified,
             "offset": self.offset,
         }
 
@@ -81,12 +86,14 @@ class Uploads:
                 continue
             with contextlib.suppress(OSError, ValueError, KeyError):
                 data = json.loads(about.read_text())
-                upload = Upload(about.parent, str(data["name"]), int(data["bytes"]))
+                modified = data.get("modified")
+                upload = Upload(about.parent, str(data["name"]), int(data["bytes"]), modified)
                 upload.path.touch(0o600)
                 self._all[about.parent.name] = upload
 
     def all(self) -> list[Upload]:
-        """All of them."""
+        """All of them, but for those whose folder the user has removed."""
+        self._all = {id: upload for id, upload in self._all.items() if upload.path.is_file()}
         return list(self._all.values())
 
     def get(self, id: object) -> Upload:
@@ -96,19 +103,21 @@ class Uploads:
             Refusal: There is none of this id.
         """
         upload = self._all.get(id) if isinstance(id, str) else None
-        if upload is None:
+        if upload is None or not upload.path.is_file():
             raise Refusal(404, "This upload is not here any more. Choose the file again.")
         return upload
 
-    def begin(self, name: object, size: object) -> Upload:
+    def begin(self, name: object, size: object, modified: object = None) -> Upload:
         """Make room for a file.
 
         Args:
             name: As the user calls it.
             size: Its bytes.
+            modified: When it was changed last, in milliseconds since 1970; None if not known.
 
         Raises:
-            Refusal: The name or the size is none, or the disk has no room for all that is to come.
+            Refusal: The name, the size or the time is none, or the disk has no room for all that is
+                to come.
         """
         shown = shown_name(name)
         if type(size) is not int or not 0 < size <= _MOST_BYTES:
@@ -117,13 +126,20 @@ class Uploads:
                 f"bytes must be a whole number from 1 to {_MOST_BYTES}, got {str(size)[:40]}. "
                 "Choose another file.",
             )
-        if len(self._all) >= _MOST_UPLOADS:
+        if modified is not None and (type(modified) is not int or abs(modified) > _MOST_MS):
+            raise Refusal(
+                400,
+                f"modified must be a whole number of milliseconds, got {str(modified)[:40]}. Leave "
+                "it out.",
+            )
+        under_way = self.all()
+        if len(under_way) >= _MOST_UPLOADS:
             raise Refusal(
                 409,
                 f"At most {_MOST_UPLOADS} files can be under way, got one more. Finish or delete "
                 "one first.",
             )
-        others = sum(upload.bytes - upload.offset for upload in self._all.values())
+        others = sum(upload.bytes - upload.offset for upload in under_way)
         free = shutil.disk_usage(self._folder).free
         if size + others + _SPARE_BYTES > free:
             raise Refusal(
@@ -132,10 +148,11 @@ class Uploads:
                 f"this file and those under way, got {free / 1e9:.1f} GB. Make room, or pick the "
                 "file on this machine without copying it.",
             )
-        upload = Upload(self._folder / secrets.token_hex(8), shown, size)
+        upload = Upload(self._folder / secrets.token_hex(8), shown, size, modified)
         upload.folder.mkdir(mode=0o700)
         upload.path.touch(0o600)
-        write_json(upload.folder / _ABOUT, {"name": shown, "bytes": size})
+        about = {"name": shown, "bytes": size, "modified": modified}
+        write_json(upload.folder / _ABOUT, about)
         self._all[upload.folder.name] = upload
         return upload
 
@@ -192,7 +209,7 @@ class Uploads:
         finally:
             upload.comes = False
 
-    def delete(self, id: str) -> None:
+    async def delete(self, id: str) -> None:
         """Forget one, and what has come of it.
 
         Raises:
@@ -201,7 +218,7 @@ class Uploads:
         upload = self.get(id)
         upload.gone = True
         del self._all[id]
-        shutil.rmtree(upload.folder, ignore_errors=True)
+        await asyncio.to_thread(remove, upload.folder)
 
     def take(self, id: object) -> Upload:
         """Give a whole one away, to become a job in the same folder.

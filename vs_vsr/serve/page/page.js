@@ -126,28 +126,36 @@ const jobs = new Map();
 const rows = new Map();
 let footage = [];
 let encoders = [];
+let pictures = [];
 let offered = null;
 let selected = null;
+let events = null;
 
+/** Hear of changes while the page is seen: a browser has six connections for all tabs of a server. */
 function listen() {
-  const events = new EventSource("/api/events");
-  events.onopen = async () => {
+  events?.close();
+  events = null;
+  if (document.hidden) return;
+  const heard = new EventSource("/api/events");
+  events = heard;
+  heard.addEventListener("begin", (event) => {
     text($("connection"), "");
     // What was removed while this page heard nothing.
-    const here = await call("GET", "/api/jobs").catch(() => null);
-    if (here) for (const id of jobs.keys()) if (!here.some((job) => job.id === id)) forget(id);
+    const { ids } = JSON.parse(event.data);
+    for (const id of jobs.keys()) if (!ids.includes(id)) forget(id);
     drawRows();
     listUploads();
-  };
-  events.addEventListener("job", (event) => learn(JSON.parse(event.data)));
-  events.addEventListener("gone", (event) => forget(JSON.parse(event.data).id));
-  events.onerror = async () => {
-    events.close();
+  });
+  heard.addEventListener("job", (event) => learn(JSON.parse(event.data)));
+  heard.addEventListener("gone", (event) => forget(JSON.parse(event.data).id));
+  heard.onerror = async () => {
+    heard.close();
     const why = await call("GET", "/api/jobs").then(() => "", (error) => error);
+    if (events !== heard) return;
     text($("connection"), why instanceof Problem ? why.message
       : why ? "The server does not answer. This page goes on by itself when it is back." : "");
     await sleep(1500);
-    listen();
+    if (events === heard) listen();
   };
 }
 
@@ -184,8 +192,8 @@ function announce(before, job) {
 
 /** One line for how far a job is. */
 function far(job) {
-  if (job.state === "failed") return job.problem ?? "";
-  if (job.state === "done" && job.result) return bytes(job.result.bytes);
+  if (["failed", "cancelled"].includes(job.state)) return job.problem ?? "";
+  if (job.state === "done") return job.result ? bytes(job.result.bytes) : "";
   if (job.state === "waiting") return "Starts when the ones before it are done.";
   const progress = job.progress;
   if (!progress) return "";
@@ -210,7 +218,8 @@ function verbs(job) {
     case "running": return [["pause", "Pause", ""], ["cancel", "Cancel", ""]];
     case "pausing": return [["pause", "Pause at once", ""], ["cancel", "Cancel", ""]];
     case "paused": return [["resume", "Resume", "main"], ["cancel", "Cancel", ""]];
-    case "done": return [["download", "Download", "main"], ["remove", "Remove", ""]];
+    case "done": return [...(job.result ? [["download", "Download", "main"]] : []), ["remove", "Remove", ""]];
+    case "failed": return [["start", "Start again", "main"], ["over", "Start over", ""], ["remove", "Remove", ""]];
     default: return [["start", "Start again", "main"], ["remove", "Remove", ""]];
   }
 }
@@ -248,6 +257,9 @@ async function act(id, verb) {
     if (await sure(`Remove ${name}?`, `It leaves the list.${copy}${job.source === "file" ? " The source stays where it is." : ""}`, "Remove")) {
       await attempt(() => call("DELETE", `/api/jobs/${id}`));
     }
+  } else if (verb === "over") {
+    const lost = "What is made so far is thrown away. Then choose what you like, and start it.";
+    if (await sure(`Start ${name} over?`, lost, "Start over")) await attempt(() => call("POST", `/api/jobs/${id}/cancel`));
   } else if (verb === "cancel") {
     const lost = job.state === "waiting" ? "It leaves the queue." : "What is made so far is thrown away. To go on later, pause it instead.";
     if (await sure(`Cancel ${name}?`, lost, "Cancel it")) await attempt(() => call("POST", `/api/jobs/${id}/cancel`));
@@ -375,6 +387,7 @@ function drawFootage() {
       make("span", {}, make("b", { textContent: words(choice) }), make("small", { textContent: about.filter(Boolean).join(" · ") })));
   }));
   $("encoder").replaceChildren(...encoders.map(({ name }) => make("option", { value: name, textContent: name })));
+  $("pictures").replaceChildren(...pictures.map(({ name, what }) => make("option", { value: name, textContent: sentence(what) })));
 }
 
 /** Fill the form with what the job says; what somebody types is left alone. */
@@ -395,6 +408,7 @@ function drawSetup() {
   if (document.activeElement !== $("sigma")) $("sigma").value = job.sigma ?? "";
   if (document.activeElement !== $("size")) $("size").value = job.size ?? "";
   $("encoder").value = job.encoder;
+  $("pictures").value = job.pictures;
   const files = encoders.find(({ name }) => name === job.encoder)?.containers ?? [job.container];
   $("container").replaceChildren(...files.map((name) => make("option", {
     value: name, textContent: `.${name}`, selected: name === job.container,
@@ -467,6 +481,7 @@ function summary(job) {
   const parts = [words(job.choice)];
   if (job.sigma != null) parts.push(`sigma ${job.sigma}`);
   if (job.size) parts.push(job.size);
+  if (job.pictures !== "auto") parts.push(pictures.find(({ name }) => name === job.pictures)?.what ?? job.pictures);
   parts.push(`${job.encoder} in .${job.container}`);
   const progress = job.progress;
   if (progress?.total) parts.push(`${progress.pictures.toLocaleString("en")} of ${progress.total.toLocaleString("en")} pictures`);
@@ -626,7 +641,7 @@ const sending = new Set();
 /** Whether a cut off upload is of this file. The server shows names on one line, and shortened. */
 function isOf(file, upload) {
   const plain = file.name.replace(/\p{C}/gu, (one) => (/\s/.test(one) ? " " : "")).replace(/\s+/g, " ").trim();
-  return file.size === upload.bytes && plain.slice(0, 100) === upload.name.slice(0, 100);
+  return file.size === upload.bytes && file.lastModified === upload.modified && plain.slice(0, 100) === upload.name.slice(0, 100);
 }
 
 function uploadRow({ name, bytes: count }) {
@@ -653,18 +668,22 @@ async function discard(id) {
 
 /** Send a file in pieces; after a break it goes on with what the server has. */
 async function send(file) {
-  const about = { name: file.name, bytes: file.size };
+  const about = { name: file.name, bytes: file.size, modified: file.lastModified };
   // Chosen twice in this tab, it is sent once.
-  if ([...sending].some((other) => other.file.name === file.name && other.file.size === file.size)) return;
+  if ([...sending].some(({ file: { name, size, lastModified } }) => name === file.name && size === file.size && lastModified === file.lastModified)) return;
   const { item, bar, line, buttons } = uploadRow(about);
   const state = { file, id: null, paused: false, stopped: false, resume: () => {} };
   sending.add(state);
-  const pause = button("Pause", about.name, () => {
-    state.paused = !state.paused;
-    text(pause, state.paused ? "Go on" : "Pause");
+  const hold = (paused) => {
+    state.paused = paused;
+    text(pause, paused ? "Go on" : "Pause");
     pause.setAttribute("aria-label", `${pause.textContent}: ${short(about.name)}`);
+    line.classList.remove("bad");
+    if (!paused) state.resume();
+  };
+  const pause = button("Pause", about.name, () => {
+    hold(!state.paused);
     if (state.paused) text(line, `${line.textContent.split(" · ")[0]} · paused`);
-    else state.resume();
   });
   const remove = button("Remove", about.name, async () => {
     state.stopped = true;
@@ -679,6 +698,8 @@ async function send(file) {
   let tries = 0;
   let said = "";
   let elsewhere = false;
+  let asked = false;
+  let asks = 0;
   const began = { at: 0, offset: 0 };
   const draw = () => {
     set(bar, "value", file.size ? offset / file.size : 1);
@@ -691,7 +712,9 @@ async function send(file) {
       if (!state.id) {
         const found = (await call("GET", "/api/uploads")).find((one) => isOf(file, one));
         ({ id: state.id, offset } = found ?? await call("POST", "/api/uploads", about));
-        $("uploads").querySelector(`[data-cut="${state.id}"]`)?.remove();
+        // A row that has given up on it could only remove it.
+        for (const old of $("uploads").querySelectorAll(`[data-upload="${state.id}"]`)) old.remove();
+        item.dataset.upload = state.id;
         if (offset) {
           said = ` · went on at ${bytes(offset)}`;
           spoken(`${short(about.name)}: going on at ${bytes(offset)}.`);
@@ -715,6 +738,7 @@ async function send(file) {
       if (state.stopped) return;
       text(line, "Looking at it …");
       buttons.replaceChildren();
+      asked = true;
       const job = await call("POST", "/api/jobs", { upload: state.id });
       finish(job);
       break;
@@ -728,13 +752,31 @@ async function send(file) {
       } else if (error instanceof Problem && error.status === 404 && elsewhere) {
         item.remove();
         break;
-      } else if (error instanceof Problem && error.status === 404 && tries < 3) {
+      } else if (error instanceof Problem && error.status === 404 && asked && asks < 60) {
+        // While a job is made of it, it is neither. A break may have hidden that it is one.
+        const job = await call("GET", `/api/jobs/${state.id}`).catch(() => null);
+        if (job) {
+          finish(job);
+          break;
+        }
+        asks += 1;
+        text(line, "Looking at it …");
+        await sleep(1000);
+      } else if (error instanceof Problem && error.status === 404 && !asked && tries < 3) {
         tries += 1;
         state.id = null;
       } else if (error instanceof Problem) {
         text(line, error.message);
-        line.classList.add("bad");
         spoken(error.message);
+        if (error.status === 507) {
+          // Room can be made, and what has come is kept.
+          hold(true);
+          line.classList.add("bad");
+          if (!buttons.children.length) buttons.append(pause, remove);
+          await new Promise((go) => { state.resume = go; });
+          continue;
+        }
+        line.classList.add("bad");
         show(bar, false);
         buttons.replaceChildren(remove);
         break;
@@ -765,9 +807,9 @@ async function listUploads() {
   if (!all) return;
   for (const stale of $("uploads").querySelectorAll("li[data-cut]")) stale.remove();
   for (const upload of all) {
-    if ([...sending].some(({ id, file }) => id === upload.id || isOf(file, upload))) continue;
+    if ($("uploads").querySelector(`[data-upload="${upload.id}"]`) || [...sending].some(({ file }) => isOf(file, upload))) continue;
     const { item, bar, line, buttons } = uploadRow(upload);
-    item.dataset.cut = upload.id;
+    item.dataset.cut = item.dataset.upload = upload.id;
     set(bar, "value", upload.bytes ? upload.offset / upload.bytes : 0);
     text(line, `${bytes(upload.offset)} of ${bytes(upload.bytes)} are here. Choose the same file again, and it goes on from there.`);
     buttons.append(button("Choose it", upload.name, () => $("file").click()),
@@ -795,7 +837,8 @@ async function browse(folder) {
   if (found.parent !== null) items.push(entry("‹ Up", "", () => browse(found.parent)));
   for (const { name, path } of found.folders) items.push(entry(`${name}/`, "", () => browse(path)));
   for (const { name, path, bytes: count } of found.files) items.push(entry(name, bytes(count), () => take(path)));
-  if (!found.files.length) items.push(make("li", { className: "quiet", textContent: "No videos in this folder." }));
+  if (found.more) items.push(make("li", { className: "quiet", textContent: "There are more than are shown here. Put the video into a smaller folder." }));
+  else if (!found.files.length) items.push(make("li", { className: "quiet", textContent: "No videos in this folder." }));
   const inside = $("entries").contains(document.activeElement);
   $("entries").replaceChildren(...items);
   if (inside) $("entries").querySelector("button")?.focus();
@@ -840,6 +883,7 @@ function wire() {
     for (const one of event.dataTransfer.files) send(one);
   };
   onbeforeunload = (event) => { if (sending.size) event.preventDefault(); };
+  document.onvisibilitychange = listen;
   onhashchange = () => select(location.hash.slice(1));
 
   $("setup").onsubmit = (event) => event.preventDefault();
@@ -851,6 +895,7 @@ function wire() {
     change({ encoder: target.value, ...(files.includes(current().container) ? {} : { container: files[0] }) });
   };
   $("container").onchange = ({ target }) => change({ container: target.value });
+  $("pictures").onchange = ({ target }) => change({ pictures: target.value });
 
   $("three").onclick = () => ask("previews", {});
   $("several").onclick = () => {
@@ -879,7 +924,7 @@ async function load() {
   let known;
   // Why it is refused is said where events are.
   while (!(known = await call("GET", "/api/footage").catch(() => null))) await sleep(1500);
-  ({ footage, encoders } = known);
+  ({ footage, encoders, pictures } = known);
   text($("device"), known.device === "auto" ? "" : `computes on ${known.device}`);
   drawFootage();
   drawSetup();
@@ -888,3 +933,8 @@ async function load() {
 wire();
 offered = load();
 listen();
+// While nobody sees the page, only its title is.
+setInterval(async () => {
+  const all = document.hidden ? await call("GET", "/api/jobs").catch(() => []) : [];
+  if (document.hidden) all.forEach(learn);
+}, 10000);
