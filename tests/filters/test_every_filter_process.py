@@ -90,7 +90,7 @@ def test_memory_does_not_grow_with_the_clip(name: str, tmp_path: Path) -> None:
     size, counts = 32, (60, 240)
     values = {"chunk": 10, "lookahead": 5, "segment": 20, "preroll": 5}
     if name.startswith("VRT"):
-        size, counts, values = 64, (20, 50), {"chunk": 4, "lookahead": 2}
+        size, counts, values = 64, (16, 36), {"chunk": 4, "lookahead": 2}
     if name == "AnimeSR":
         values = {}  # its chunk is one frame
     taken = getattr(vs.core.vsr, NETWORKS[name].filter).signature
