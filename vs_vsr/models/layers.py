@@ -72,6 +72,11 @@ def convolve(
     """
     if padding is None:
         padding = (weight.shape[2] // 2, weight.shape[3] // 2)
+    if stride[1] > 1 and x.shape[3] + 2 * padding[1] - weight.shape[3] < stride[1]:
+        # Only one column comes out, which oneDNN (that of torch 2.15, in bfloat16 on a processor
+        # with AMX) computes from memory that is not x's. Without a stride across it does not.
+        y = convolve(x, weight, bias, activation, padding=padding, stride=(stride[0], 1))
+        return y[..., :1]
     if _can_fuse(x, weight):
         scalars = [_LEAKY_SLOPE] if activation == "leaky_relu" else []
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
