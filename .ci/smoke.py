@@ -55,7 +55,10 @@ def main() -> int:
         make_film(film)
         words = [f"--{key}={value}" for key, value in SETTINGS.items()]
         command = [sys.executable, "-m", "vs_vsr", "upscale", str(film), str(out)]
-        subprocess.run([*command, "--weights", str(weights), *words], check=True, cwd=folder)
+        command += ["--weights", str(weights), *words, "--end-with-input"]
+        # With an input that stays open, as vs-vsr serve starts it.
+        with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=folder) as process:
+            assert process.wait(600) == 0
         with av.open(str(out)) as file:
             sizes = [(picture.width, picture.height) for picture in file.decode(video=0)]
         assert sizes == [(256, 192)] * 3, sizes

@@ -271,12 +271,25 @@ def kind(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     lines = _text(Path("/proc/cpuinfo")).splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    # Of ARM, Linux tells numbers alone.
+    wanted = ("model name", "CPU implementer", "CPU part")
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(wanted)]
+    return " ".join(dict.fromkeys(names)) or platform.processor() or platform.machine()
 
 
 def _gpu_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+class _MemoryStatus(ctypes.Structure):
+    """Windows' MEMORYSTATUSEX, of which only the machine's memory is looked at."""
+
+    _fields_ = (
+        ("length", ctypes.c_uint32),
+        ("load", ctypes.c_uint32),
+        ("total", ctypes.c_uint64),
+        ("rest", ctypes.c_uint64 * 6),
+    )
 
 
 def memory_bytes(device: torch.device | None = None) -> int:
@@ -286,8 +299,10 @@ def memory_bytes(device: torch.device | None = None) -> int:
     """
     if device is not None and device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    if not hasattr(os, "sysconf"):
-        return sys.maxsize
+    if sys.platform == "win32":
+        status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+        told = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        return int(status.total) if told else sys.maxsize
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min((machine, *_control_group_limits()))
 

@@ -110,7 +110,8 @@ def test_this_environment_works() -> None:
 
 @pytest.mark.slow
 def test_nothing_that_is_broken_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("numpy", "safetensors", "filelock", "platformdirs", "rich", "torchvision", "ray"):
+    modules = ("numpy", "safetensors", "filelock", "platformdirs", "rich", "torchvision")
+    for name in (*modules, "ray", "uvicorn"):
         fake(tmp_path, monkeypatch, name, f"raise ImportError('no {name} today')")
     fake(tmp_path, monkeypatch, "torch", "import os; os.abort()")
     fake(tmp_path, monkeypatch, "av", "import sys; sys.exit('av gives up')")
@@ -130,6 +131,7 @@ def test_nothing_that_is_broken_stops_it(tmp_path: Path, monkeypatch: pytest.Mon
     assert broken["vspipe"] == "not on PATH"
     assert "cache folder" in done.stdout and "trial" in broken
     assert ["optional", "Ray", "ImportError: no ray today; for many machines"] in lines
+    assert ["optional", "uvicorn", "ImportError: no uvicorn today; for vs-vsr serve"] in lines
     assert lines[-1][:2] == ["Missing:", f"{sum(words[0] == 'missing' for words in lines)}."]
 
 
@@ -183,7 +185,7 @@ def test_vspipe_is_not_on_the_path(
     assert (finding.state, finding.about) == ("missing", "not on PATH")
     # This environment has it, so it need only be put there.
     assert str(Path(sys.executable).parent) in finding.mend and "pip" not in finding.mend
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     assert "pip install --force-reinstall" in found("vspipe").mend
 
 
@@ -262,10 +264,21 @@ def test_where_the_package_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, "vs-vsr"),
         ("not JSON", "vs-vsr"),
         ('{"url": "file:///a/b", "dir_info": {"editable": true}}', "-e /a/b"),
-        ('{"url": "file:///a/b", "dir_info": {}}', "/a/b"),
+        ('{"url": "file:///a%20b", "dir_info": {}}', "'/a b'"),
+        ('{"url": "https://example.org/a%20b.whl"}', "https://example.org/a%20b.whl"),
     ):
         installed.text = text
         assert doctor._this_package().endswith(f"--no-deps {words}")
+
+
+def test_commands_for_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    python = r"C:\My Programs\python.exe"
+    monkeypatch.setattr(sys, "executable", python)
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "name", "nt")
+        line = doctor._pip(r"C:\a\b", "torch>=2.6")
+    # cmd takes > for a redirection, and ' for a letter.
+    assert line == f'"{python}" -m pip install C:\\a\\b "torch>=2.6"'
 
 
 def test_an_encoder_cannot_be_opened(answers: Answers, gpu: None) -> None:

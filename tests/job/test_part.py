@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from vs_vsr.job.folder import (
     record_of,
     remove,
     remove_leftovers,
+    rename,
     unfinished,
 )
 from vs_vsr.job.forecast import sample
@@ -136,6 +138,35 @@ def test_what_a_killed_process_was_writing_goes(job: tuple[JobPlan, Path]) -> No
     dead.touch()
     remove_leftovers(folder)
     assert mine.exists() and not dead.exists()
+
+
+def test_a_file_that_a_scanner_holds_is_renamed_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("new")
+    other.write_text("old")
+    held = [2]  # more times
+    real = os.replace
+
+    def replace(a: Path, b: Path) -> None:
+        if held[0]:
+            held[0] -= 1
+            raise PermissionError(13, "held by a scanner")
+        real(a, b)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(PermissionError):
+        rename(one, other)  # here another has no right to hold it
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "name", "nt")
+        rename(one, other)
+    assert other.read_text() == "new" and not one.exists()
+    held[0] = 9
+    with pytest.raises(PermissionError), monkeypatch.context() as windows:
+        windows.setattr(os, "name", "nt")
+        windows.setattr(time, "sleep", lambda seconds: None)
+        rename(other, one)
 
 
 def test_a_job_has_one_process_at_a_time(job: tuple[JobPlan, Path]) -> None:

@@ -141,13 +141,15 @@ def test_what_a_killed_server_leaves_is_sorted_out(tmp_path: Path) -> None:
     # It had become a job, and was not struck off the uploads; another was half removed.
     (folder / id / "upload.json").write_text(about)
     own = ("0123456789abcdef", "the user's own", ".gone-own")
-    for name in (".gone-0123456789abcdef", *own):
+    for name in (".gone-0123456789abcdef", "fedcba9876543210", *own):
         (folder / name).mkdir()
         (folder / name / "source").write_bytes(data)
+    (folder / "fedcba9876543210" / ".gone").touch()
     with client(app(folder)) as browser:
         assert browser.get("/api/uploads").json() == []
         assert browser.get("/api/jobs").json() == [job]
         assert not (folder / ".gone-0123456789abcdef").exists()
+        assert not (folder / "fedcba9876543210").exists()
         assert all((folder / name / "source").exists() for name in own)
         # Removed as it is on the page, and by hand.
         begun = [begin(browser, 5) for _ in range(3)]
@@ -156,6 +158,27 @@ def test_what_a_killed_server_leaves_is_sorted_out(tmp_path: Path) -> None:
         assert [upload["id"] for upload in browser.get("/api/uploads").json()] == begun[2:]
         assert browser.get(f"/api/uploads/{begun[1]}").status_code == 404
         begin(browser, 5)
+
+
+def test_what_cannot_be_removed_is_removed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "0123456789abcdef"
+    folder.mkdir()
+    (folder / "source").touch()
+
+    def held(*_: object, **__: object) -> None:
+        raise PermissionError(13, "held by a program")
+
+    with monkeypatch.context() as windows:
+        windows.setattr(Path, "rename", held)
+        windows.setattr(shutil, "rmtree", lambda *_, **__: None)
+        files.remove(folder)
+    assert (folder / "source").exists()
+    files.sweep(tmp_path)
+    assert not folder.exists()
+    files.remove(folder)
+    assert not folder.exists()
 
 
 def test_a_disk_that_is_full_when_a_job_is_made(

@@ -86,6 +86,8 @@ def _workers(args: argparse.Namespace, folder: Path) -> tuple[list[float], list[
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     job = Path(done.stdout.rpartition(" ")[0])
     count = len(JobPlan.load(job).parts)
+    if not hasattr(os, "sched_getaffinity"):
+        raise SystemExit("--what workers pins processes to cores, which only Linux can.")
     cores = sorted(os.sched_getaffinity(0))[:2]
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(args.rounds):

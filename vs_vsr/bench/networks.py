@@ -12,7 +12,6 @@ table goes to standard error, one JSON object to --json.
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -92,12 +91,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             row["times_basicvsr"] = median(v / b for v, b in zip(values, base, strict=True))
         rows.append(row)
         _say("  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    _say(f"peak resident memory {peak} MiB")
+    peak = _peak_mib()
+    _say(f"peak resident memory {peak or '?'} MiB")
     if args.json:
         settings = {"size": args.size, "rounds": args.rounds}
         result = {"machine": machine(), "settings": settings, "rows": rows, "peak_mib": peak}
         args.json.write_text(json.dumps(result, indent=1))
+
+
+def _peak_mib() -> int | None:
+    """The most memory that this process has had; None on Windows, which does not tell it so."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)
 
 
 def prepared(

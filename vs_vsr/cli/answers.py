@@ -1,6 +1,7 @@
 """What the commands share: how they are declared, and how they answer."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -36,7 +37,9 @@ def tell(*lines: str) -> None:
             sys.stdout.buffer.write(os.fsencode(text))
         # A reader that waits, as for progress, sees each line at once.
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as e:
+        if not isinstance(e, BrokenPipeError) and (os.name != "nt" or e.errno != errno.EINVAL):
+            raise
         # The reader, as `head`, has seen enough. What is left is thrown away, or Python would
         # complain of it at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from vs_vsr import __version__
 from vs_vsr.cli import probes
@@ -35,6 +38,12 @@ _LEAST_FREE = 1 << 30
 _ENCODERS = ("libx264", "libx265", "libsvtav1", "ffv1")
 # What the package needs beside those that have a line of their own.
 _MODULES = ("numpy", "safetensors", "filelock", "platformdirs", "rich")
+# What one command alone needs: for what, and the extra that brings it.
+_OPTIONS = {
+    "Ray": ("many machines", "cluster"),
+    "Starlette": ("vs-vsr serve", "serve"),
+    "uvicorn": ("vs-vsr serve", "serve"),
+}
 _SOURCES = {"bwdif": "interlaced sources", "ivtc": "telecined sources"}
 _SCRIPT = """import sys
 import vapoursynth as vs
@@ -95,7 +104,7 @@ def findings() -> Iterator[Finding]:
         plugins = begin("plugins")
         encoders = begin("encoders", [*_ENCODERS, *(["hevc_nvenc"] if gpu else [])])
         modules = {name: begin("module", name) for name in _MODULES}
-        ray = begin("module", "ray")
+        options = {name: begin("module", name.lower()) for name in _OPTIONS}
         checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
             ("Python", _python),
             *((name, partial(_module, name, found)) for name, found in modules.items()),
@@ -107,7 +116,7 @@ def findings() -> Iterator[Finding]:
             ("weights", _weights),
             ("cache folder", _cache),
             ("trial", partial(_trial, trial)),
-            ("Ray", partial(_ray, ray)),
+            *((name, partial(_option, name, found)) for name, found in options.items()),
         ]
         for what, check in checks:
             try:
@@ -124,7 +133,14 @@ def findings() -> Iterator[Finding]:
 
 def _pip(*words: str) -> str:
     """A pip command for this environment, whether it is active or not."""
-    return shlex.join([sys.executable, "-m", "pip", "install", *words])
+    return _line(sys.executable, "-m", "pip", "install", *words)
+
+
+def _line(*words: str) -> str:
+    """Words as a shell of this system takes them: on Windows cmd, and PowerShell after an &."""
+    if os.name != "nt":
+        return shlex.join(words)
+    return " ".join(w if re.fullmatch(r"[\w\\/:.+-]+", w) else f'"{w}"' for w in words)
 
 
 def _again(package: str) -> str:
@@ -153,15 +169,17 @@ def _this_package() -> str:
     except (PackageNotFoundError, ValueError):
         origin = {}
     if url := origin.get("url", ""):
-        place = url.removeprefix("file://")
+        place = url2pathname(urlsplit(url).path) if url.startswith("file:") else url
         words = ["-e", place] if origin.get("dir_info", {}).get("editable") else [place]
     return _pip("--force-reinstall", "--no-deps", *words)
 
 
 def _activate() -> str:
     """What puts this environment's programs on the path."""
-    folder = Path(sys.executable).parent
+    folder = Path(sysconfig.get_path("scripts"))
     script = folder / "activate"
+    if os.name == "nt":
+        return _line(str(script)) if script.is_file() else f'set "PATH={folder};%PATH%"'
     if script.is_file():
         return f". {shlex.quote(str(script))}"
     return f'export PATH={shlex.quote(str(folder))}:"$PATH"'
@@ -204,7 +222,10 @@ def _vapoursynth(plugins: Future[Answer]) -> Iterator[Finding]:
     try:
         found = plugins.result()
     except Broken as e:
-        yield Finding("missing", "VapourSynth", str(e), _again("vapoursynth"))
+        mend = _again("vapoursynth")
+        if os.name == "nt":
+            mend += ", or install https://aka.ms/vc14/vc_redist.x64.exe"
+        yield Finding("missing", "VapourSynth", str(e), mend)
         return
     yield Finding("ok", "VapourSynth", f"R{found['release']}")
     if "version" not in found:
@@ -232,7 +253,7 @@ def _vapoursynth(plugins: Future[Answer]) -> Iterator[Finding]:
 def _vspipe() -> Iterator[Finding]:
     program = shutil.which("vspipe")
     if program is None:
-        own = shutil.which("vspipe", path=str(Path(sys.executable).parent))
+        own = shutil.which("vspipe", path=sysconfig.get_path("scripts"))
         mend = _activate() if own else _again("vapoursynth")
         yield Finding("missing", "vspipe", "not on PATH", mend)
         return
@@ -294,6 +315,8 @@ def _torch(torch: Future[Answer], gpu: str) -> Iterator[Finding]:
     elif not found["cuda"]:
         about = f"{gpu} is not used: torch is built without CUDA"
         mend = _pip("--force-reinstall", *_required("torch"), *_required("torchvision"))
+        if os.name == "nt":  # the index has no other for Windows
+            mend = "install torch for CUDA as https://pytorch.org/get-started/locally says"
         yield Finding("missing", "GPU", about, mend)
     else:
         about = f"{gpu} is not used. {found['warning']}".strip()
@@ -358,6 +381,8 @@ def _cache() -> Iterator[Finding]:
     # It is made when the first file is fetched.
     exists = next(f for f in (folder, *folder.absolute().parents) if os.path.lexists(f))
     elsewhere = "export VSR_CACHE=/a/folder/with/room"
+    if os.name == "nt":
+        elsewhere = r"setx VSR_CACHE D:\a\folder\with\room"
     try:
         with tempfile.TemporaryFile(dir=exists):
             free = shutil.disk_usage(exists).free
@@ -382,9 +407,9 @@ def _trial(trial: Future[Answer]) -> Iterator[Finding]:
     yield Finding("ok", "trial", about)
 
 
-def _ray(ray: Future[Answer]) -> Iterator[Finding]:
+def _option(name: str, found: Future[Answer]) -> Iterator[Finding]:
     try:
-        yield Finding("ok", "Ray", ray.result()["version"])
+        yield Finding("ok", name, found.result()["version"])
     except Broken as e:
-        about = f"{e}; for many machines"
-        yield Finding("optional", "Ray", about, _pip(*_required(extra="cluster")))
+        use, extra = _OPTIONS[name]
+        yield Finding("optional", name, f"{e}; for {use}", _pip(*_required(extra=extra)))

@@ -224,9 +224,11 @@ def _announce(
     if len(pending) < len(plan.parts):
         done = len(plan.parts) - len(pending)
         lines.append(f"Going on: {done} of {len(plan.parts)} parts are done.")
+    # Windows does not tell it.
+    memory = f", {size(forecast.memory)} of memory or more" if forecast.memory else ""
     lines.append(
-        f"About {duration(seconds)}{alone}, {size(forecast.bytes * total)} of pictures, "
-        f"{size(forecast.memory)} of memory or more, judging by a few pictures."
+        f"About {duration(seconds)}{alone}, {size(forecast.bytes * total)} of pictures{memory}, "
+        "judging by a few pictures."
     )
     for line in lines:
         display.say(line)

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -23,13 +24,28 @@ __all__ = [
     "record_of",
     "remove",
     "remove_leftovers",
+    "rename",
     "unfinished",
 ]
+
+# Before a file that another program holds is tried again.
+_WAITS_S = (0.1, 0.5, 2.0)
 
 
 def own_name(path: Path) -> Path:
     """A name beside `path` for what this process alone is writing."""
     return path.with_name(f".{path.stem}.{platform.node()}.{os.getpid()}{path.suffix}")
+
+
+def rename(one: Path, other: Path) -> None:
+    """As os.replace. On Windows a scanner may hold a new file for a moment: then it tries again."""
+    for wait_s in _WAITS_S if os.name == "nt" else ():
+        try:
+            os.replace(one, other)
+            return
+        except PermissionError:
+            time.sleep(wait_s)
+    os.replace(one, other)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from av.video.stream import VideoStream
 
 from vs_vsr.errors import JobError
 from vs_vsr.job.encode import average_rate, sync, writing
+from vs_vsr.job.folder import rename
 from vs_vsr.job.plan import JobPlan
 from vs_vsr.job.source import OtherStream, SourceInfo, media, packets, reading, seconds
 
@@ -124,7 +125,7 @@ def join(
                 f"{out} must be a new file, got one that was made since the job began. Move it "
                 "away, or add --force, and run the same command again: the parts are kept."
             )
-        os.replace(temporary, out)
+        rename(temporary, out)
         # Some network folders cannot be synced; the file itself is.
         with suppress(OSError):
             sync(out.parent)

@@ -14,11 +14,16 @@ def end_with_input() -> None:
 
     A parent holds the other end and never writes to it: systems close it when the parent is gone.
     """
-    threading.Thread(target=_watch, daemon=True).start()
+    # On another descriptor: on Windows each process that this one starts looks at its standard
+    # input, and would wait there while a thread reads from it.
+    own, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    threading.Thread(target=_watch, args=(own,), daemon=True).start()
 
 
-def _watch() -> None:
+def _watch(descriptor: int) -> None:
     # Not sys.stdin, whose lock Python wants as it exits.
-    while os.read(0, 1):
+    while os.read(descriptor, 1):
         pass
     os._exit(_INTERRUPTED)

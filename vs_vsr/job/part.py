@@ -13,7 +13,7 @@ from typing import Any
 
 from vs_vsr.errors import DeviceError, JobError, StorageError
 from vs_vsr.job.exact import kind_here
-from vs_vsr.job.folder import is_done, own_name
+from vs_vsr.job.folder import is_done, own_name, rename
 from vs_vsr.job.forecast import work_per_picture
 from vs_vsr.job.plan import JobPlan, Recipe
 from vs_vsr.job.progress import Progress, Report, WorkMeter, memory_in_use
@@ -68,7 +68,7 @@ def part(folder: Path, number: int, report: Report, device: str = "auto") -> Non
             "decoded_sha256": digest,
             **asdict(kind_here(device)),
         }
-        os.replace(temporary, target)
+        rename(temporary, target)
         _write_text(plan.part_record(folder, number), json.dumps(record, indent=1))
     except OSError as e:
         raise StorageError(
@@ -195,7 +195,7 @@ def _write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        rename(temporary, path)
     finally:
         _remove(temporary)
 

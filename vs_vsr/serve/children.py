@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -50,16 +51,18 @@ class Child:
             module: Its name.
             words: Its arguments.
         """
-        # -P: not the modules of whatever folder the server was started in. A session of its own:
-        # Ctrl-C in the server's terminal is for the server.
+        # -P: not the modules of whatever folder the server was started in; utf8: what it says is
+        # read so, also on Windows. Apart: Ctrl-C in the server's terminal is for the server.
         return cls(
             await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", module, *words),
+                *(sys.executable, "-P", "-X", "utf8", "-m", module, *words),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=_MOST_LINE_BYTES,
                 start_new_session=True,
+                # What Windows has in its place.
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         )
 

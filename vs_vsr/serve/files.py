@@ -20,6 +20,8 @@ _ENDINGS = (
 )
 _MOST_ENTRIES = 2000
 _GONE = re.compile(r"\.gone-[0-9a-f]{16}")
+# In a folder of which a part is left.
+_MARK = ".gone"
 
 
 def write_json(path: Path, data: object) -> None:
@@ -49,12 +51,14 @@ def remove(folder: Path) -> None:
     with contextlib.suppress(OSError):  # held by a program (Windows), or not there any more
         folder = folder.rename(folder.with_name(f".gone-{folder.name}"))
     shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # there is nothing left
+        (folder / _MARK).touch()
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a server that was killed was removing, and nothing that has another name."""
+    """Remove what could not be removed, or not before the server was killed, and nothing else."""
     for path in folder.iterdir():
-        if _GONE.fullmatch(path.name):
+        if _GONE.fullmatch(path.name) or (path / _MARK).is_file():
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ import shutil
 import struct
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -319,7 +320,8 @@ class Runner:
         kept = {preview.number for preview in job.previews}
         for other in file.parent.iterdir():
             if other.stem.isdecimal() and int(other.stem) not in kept:
-                other.unlink()
+                with suppress(OSError):  # being read (Windows): the next one removes it
+                    other.unlink()
         self._jobs.keep(job)
 
     async def _command(

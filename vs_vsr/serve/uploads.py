@@ -208,6 +208,9 @@ class Uploads:
             ) from None
         finally:
             upload.comes = False
+            if upload.gone:
+                # Windows removes no file that is open.
+                await asyncio.to_thread(remove, upload.folder)
 
     async def delete(self, id: str) -> None:
         """Forget one, and what has come of it.
