@@ -79,6 +79,29 @@ def test_the_formula_for_memory_on_the_page(
     assert peak("vspipe", script, "--") == pytest.approx(want, rel=0.15)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
+def test_a_filter_that_is_made_leaves_no_team_of_threads(tmp_path: Path) -> None:
+    # Large enough that torch converts its weights on several threads.
+    weights = small_checkpoint(tmp_path, channels=64, blocks=1)
+    script = tmp_path / "threads.py"
+    script.write_text(
+        HEAD
+        + "import os, sys, torch\n"
+        + "clip = core.std.BlankClip(format=vs.RGBS, width=32, height=32, length=2)\n"
+        + "before = len(os.listdir('/proc/self/task'))\n"
+        + f"clip = core.vsr.BasicVSR(clip, weights={str(weights)!r}, precision='bf16')\n"
+        + "sys.stderr.write(str(len(os.listdir('/proc/self/task')) - before))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        check=True,
+        env={**environment(), "OMP_NUM_THREADS": "4"},
+    )
+    # The thread of the device alone.
+    assert done.stderr.split()[-1] == b"1"
+
+
 @pytest.mark.slow
 def test_standard_output_is_the_video_and_nothing_else(weights: Path, tmp_path: Path) -> None:
     script = tmp_path / "out.vpy"

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -243,15 +244,25 @@ def _network(arguments: Arguments, options: Options) -> nn.Module:
     with _build_lock:
         network = _built.get(key)
         if network is None:
-            hint = "Choose another device."
-            with memory_errors(filter_name, options.device, "the network", hint):
+
+            def build() -> nn.Module:
                 network = load_model(path, model=filter_name, **network_options)
                 # Buffers stay float32: the means of SPyNet's input are not worth rounding.
                 for parameter in network.parameters():
                     parameter.data = parameter.data.to(options.dtype)
                 # Moved last. A move waits until it is done, but a change of dtype on a GPU would
                 # be done in a stream that those of the steps do not wait for.
-                network = network.to(options.device)
+                return network.to(options.device)
+
+            hint = "Choose another device."
+            # On a thread that ends, and its OpenMP team with it. While there are more threads of
+            # OpenMP than cores, all of them sleep where they wait for one another, and steps take
+            # an eighth longer (docs/measurements.md).
+            with (
+                memory_errors(filter_name, options.device, "the network", hint),
+                ThreadPoolExecutor(1, thread_name_prefix="vs_vsr network") as thread,
+            ):
+                network = thread.submit(build).result()
             _built[key] = network
     return network
 
