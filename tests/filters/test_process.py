@@ -34,7 +34,7 @@ def test_memory_does_not_grow_with_the_clip(weights: Path, tmp_path: Path) -> No
     script.write_text(
         HEAD
         + "import sys\n"
-        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=96, height=64, length=600)\n"
+        + "clip = core.std.BlankClip(format=vs.YUV420P8, width=64, height=48, length=600)\n"
         + "clip = clip[: int(sys.argv[1])]\n"
         + f"clip = core.vsr.BasicVSR(clip, weights={str(weights)!r}, chunk=20)\n"
         + "for frame in clip.frames(close=True): pass\n"

@@ -100,7 +100,7 @@ def test_bfloat16_and_the_streaming_defaults_cost_little(shared: Path) -> None:
 def test_half_floats_between_the_nodes_cost_nothing(
     shared: Path, monkeypatch: pytest.MonkeyPatch, precision: str, device: torch.device
 ) -> None:
-    source = walk(shared, "BDx4")[:10]
+    source = walk(shared, "BDx4")[:5]
     got = []
     for both in ((vs.RGBS, vs.RGBS), formats(vs.RGB24, device)):
         monkeypatch.setattr(worker, "formats", lambda *_, both=both: tuple(map(int, both)))

@@ -255,9 +255,9 @@ def _network(arguments: Arguments, options: Options) -> nn.Module:
                 return network.to(options.device)
 
             hint = "Choose another device."
-            # On a thread that ends, and its OpenMP team with it. While there are more threads of
-            # OpenMP than cores, all of them sleep where they wait for one another, and steps take
-            # an eighth longer (docs/measurements.md).
+            # On a thread that ends, and its OpenMP team with it. While libgomp has more threads
+            # than cores, those that wait for one another sleep at once, and steps take an eighth
+            # longer (docs/measurements.md).
             with (
                 memory_errors(filter_name, options.device, "the network", hint),
                 ThreadPoolExecutor(1, thread_name_prefix="vs_vsr network") as thread,
