@@ -87,7 +87,7 @@ def test_a_package_that_is_loaded_anew(forget: str, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("name", [name for name in ONE_EACH if name != "BasicVSR"])
 def test_memory_does_not_grow_with_the_clip(name: str, tmp_path: Path) -> None:
-    size, counts = 32, (60, 240)
+    size, counts = 32, (60, 180)
     values = {"chunk": 10, "lookahead": 5, "segment": 20, "preroll": 5}
     if name.startswith("VRT"):
         size, counts, values = 64, (16, 36), {"chunk": 4, "lookahead": 2}
