@@ -105,6 +105,7 @@ def here(films: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return films
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_each_script_runs(block: Block, here: Path) -> None:
     script = small(block.text, here)

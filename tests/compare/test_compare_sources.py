@@ -49,6 +49,7 @@ def remuxed(source: Path, path: Path, shift: int = 0, damaged: int | None = None
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264", ".avi", ".mpg", ".gif"])
 def test_any_order_of_times_gives_the_frames_of_a_whole_reading(
     h264: Path, tmp_path: Path, suffix: str

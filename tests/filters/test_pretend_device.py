@@ -72,6 +72,7 @@ ORDERS: dict[str, Callable[[int], list[int]]] = {
 
 
 # One of each kind of plan.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["BasicVSR", "AnimeSR", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)],
@@ -200,6 +201,7 @@ def test_each_device_is_sent_the_frames_that_it_reads(
     assert sorted(sent[two[1]]) == list(range(4, 13))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["EDVR", "BasicVSR"])
 def test_a_chunk_is_given_to_the_other_device_while_one_is_not_finished(
     name: str, folder: Path, two: list[StagedTransfer], monkeypatch: pytest.MonkeyPatch

@@ -242,6 +242,7 @@ assert len(film) == len(times_after("ivtc", range(27), 1)[0])
 """
 
 
+@pytest.mark.slow
 def test_the_plugins_get_what_they_need(tmp_path: Path) -> None:
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:

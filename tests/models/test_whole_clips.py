@@ -130,6 +130,7 @@ def test_edvr_of_any_length(name: str, length: int, other: bool) -> None:
 
 
 # A long clip of VRT takes minutes here.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "length"),
     [
