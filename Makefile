@@ -13,8 +13,9 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 SANITIZED := .venv-sanitized
 CLIP ?=
-# A process for each core, up to four, as each takes about 1 GB; so each has one thread.
-PYTEST := OMP_NUM_THREADS=1 PATH="$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto \
+# A process for each core, up to four, as each takes about 1 GB; so each has one thread. Bytecode is
+# kept, wherever that is switched off: hundreds of processes read the same modules.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 PATH="$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto \
     --maxprocesses 4 --dist worksteal
 
 .PHONY: demo check test lint sanitize env bench bundle docs clean

@@ -346,6 +346,7 @@ def test_figures_of_kernels_graphs_copies_and_what_stays() -> None:
         assert line in said
 
 
+@pytest.mark.slow
 def test_a_form_that_is_wrong_in_any_way_is_not_right(tmp_path: Path) -> None:
     x = torch.linspace(-1, 1, 12 * 16).view(1, 1, 12, 16)
 
@@ -438,6 +439,7 @@ def test_slots_are_counted_while_frames_are_in_them(
     assert 1 <= row["down_most"] <= 4 and 0 < row["down_mean"] < 4
 
 
+@pytest.mark.slow
 def test_poison_shows_what_is_left_unwritten() -> None:
     assert poisoned(lambda: torch.empty(1000)).isnan().all()
     assert not torch.are_deterministic_algorithms_enabled()

@@ -63,6 +63,7 @@ def test_streaming_in_order_takes_one_step_a_chunk(stand_in: ModuleType) -> None
     assert worker.done == [worker.plan.render(k) for k in range(10)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_format", [vs.RGBS, vs.RGBH, vs.YUV444PS, vs.YUV420P8])
 @pytest.mark.parametrize("reads", ["RGBS", "RGBH"])
 @pytest.mark.parametrize("writes", ["RGBS", "RGBH"])
@@ -285,6 +286,7 @@ def three_places(clip: vs.VideoNode) -> vs.VideoNode:
     return core.std.Interleave([clip[third * i : third * (i + 1)] for i in range(3)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chunk", "length", "look"),
     [

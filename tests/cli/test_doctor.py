@@ -158,6 +158,7 @@ def test_what_is_missing_makes_the_command_fail_and_what_is_optional_does_not(
     assert out.endswith("Missing: 1. The lines with -> say what mends them.\n")
 
 
+@pytest.mark.slow
 def test_a_module_that_never_comes_back(
     answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def coded(path: Path, pixel_format: str, **tags: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pixel_format", "tags", "matrix"),
     [
@@ -178,6 +179,7 @@ def test_subtitles_after_the_last_picture_are_no_part_of_it(tmp_path: Path) -> N
     assert abs(source.duration - Fraction("0.8")) < Fraction("0.041")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_pictures_are_upright(tmp_path: Path, rotation: int) -> None:
     path = film(tmp_path / "a.mp4", [0, 40], rotation=rotation, aspect=Fraction(4, 3))
@@ -191,6 +193,7 @@ def test_pictures_are_upright(tmp_path: Path, rotation: int) -> None:
     assert source.aspect == (Fraction(4, 3) if rotation == 180 else Fraction(3, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rotation", [0, 90, 270])
 def test_mirrored_pictures_are_mirrored_after_they_are_turned(
     tmp_path: Path, rotation: int

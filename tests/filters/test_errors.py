@@ -17,6 +17,7 @@ import vapoursynth as vs
 from conftest import small_checkpoint
 
 from vs_vsr.plugin import steps
+from vs_vsr.streaming.plan import Step
 from vs_vsr.streaming.runner import Runner
 
 core = vs.core
@@ -122,20 +123,22 @@ def test_a_device_that_has_the_memory_once_it_is_asked_again(
 ) -> None:
     clip = core.vsr.BasicVSR(blank(), weights=weights, device="cpu", chunk=1)
     want = [bytes(p) for frame in clip.frames() for p in frame.readchunks()]
-    run, calls = Runner.run, []
+    run, ran = Runner.run, []
 
-    def full_at_first(*arguments: Any) -> bool:
-        calls.append(arguments)
-        stale = run(*arguments)
+    def full_at_first(self: Runner, step: Step, *arguments: Any) -> bool:
+        ran.append(step)
+        stale = run(self, step, *arguments)
         # Of each step, when its work is done, but nobody has its picture.
-        if len(calls) % 2:
+        if len(ran) % 2:
             raise torch.OutOfMemoryError(GPU)
         return stale
 
     clip = core.vsr.BasicVSR(blank(), weights=weights, device="cpu", chunk=1)
     monkeypatch.setattr(Runner, "run", full_at_first)
     assert [bytes(p) for frame in clip.frames() for p in frame.readchunks()] == want
-    assert len(calls) == 2 * clip.num_frames
+    # As many steps as it takes: a frame that is asked for before an earlier one costs one more.
+    assert len(ran) >= 2 * clip.num_frames
+    assert ran[::2] == ran[1::2]
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError(GPU), ValueError("odd")])

@@ -39,6 +39,7 @@ def pixels(frame: vs.VideoFrame) -> list[bytes]:
     return [bytes(plane) for plane in frame.readchunks()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS, ids=lambda f: vs.PresetVideoFormat(f).name)
 def test_the_sources_own_frames_are_handed_out(weights: str, format: vs.PresetVideoFormat) -> None:
     clip = noise(format).std.SetFrameProps(Mine=[1, 2])

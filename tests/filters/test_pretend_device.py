@@ -23,8 +23,9 @@ from vs_vsr.plugin.steps import FilterWorker
 from vs_vsr.transfer.host import HostTransfer
 from vs_vsr.transfer.staged import StagedTransfer
 
+pytestmark = pytest.mark.slow
+
 core = vs.core
-SLOW = ("IconVSR", "EDVR", "VRT interpolate")
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +73,7 @@ ORDERS: dict[str, Callable[[int], list[int]]] = {
 
 
 # One of each kind of plan.
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["BasicVSR", "AnimeSR", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)],
-)
+@pytest.mark.parametrize("name", ["BasicVSR", "AnimeSR", "IconVSR", "EDVR", "VRT interpolate"])
 @pytest.mark.parametrize("prefetch", [0, 1])
 def test_the_same_bits_in_any_order(
     name: str, prefetch: int, folder: Path, pretend: list[StagedTransfer]
@@ -90,7 +87,6 @@ def test_the_same_bits_in_any_order(
     assert all(pixels(future.result(60)) == want[n] for n, future in futures)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("format", [vs.RGBS, vs.RGBH, vs.YUV420P8], ids=["rgbs", "rgbh", "yuv"])
 def test_one_after_another(
@@ -161,7 +157,6 @@ def test_a_filter_that_is_let_go_leaves_nothing(
 
 
 # One of each kind of plan: segments of several chunks, with states of either kind, and of one.
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "order"),
     [
@@ -201,7 +196,6 @@ def test_each_device_is_sent_the_frames_that_it_reads(
     assert sorted(sent[two[1]]) == list(range(4, 13))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["EDVR", "BasicVSR"])
 def test_a_chunk_is_given_to_the_other_device_while_one_is_not_finished(
     name: str, folder: Path, two: list[StagedTransfer], monkeypatch: pytest.MonkeyPatch
@@ -233,7 +227,6 @@ def test_a_chunk_is_given_to_the_other_device_while_one_is_not_finished(
     assert all(event.is_set() for event in given.values()) and not not_given
 
 
-@pytest.mark.slow
 def test_a_source_that_fails_and_recovers_is_the_same_for_two_devices(
     folder: Path, two: list[StagedTransfer]
 ) -> None:
@@ -315,7 +308,6 @@ def bright(at: set[int]) -> vs.VideoNode:
     return blank.std.ModifyFrame(blank, draw)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("prefetch", [0, 1])
 def test_chunks_that_overflow_are_computed_in_a_wider_type(
@@ -346,7 +338,6 @@ def test_chunks_that_overflow_are_computed_in_a_wider_type(
     assert same == [n for n in range(clip.num_frames) if n // 4 != 2]
 
 
-@pytest.mark.slow
 def test_a_chunk_that_overflows_on_one_of_two_devices(
     tmp_path: Path, wide: None, two: list[StagedTransfer]
 ) -> None:

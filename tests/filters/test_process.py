@@ -79,6 +79,7 @@ def test_the_formula_for_memory_on_the_page(
     assert peak("vspipe", script, "--") == pytest.approx(want, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
 def test_a_filter_that_is_made_leaves_no_team_of_threads(tmp_path: Path) -> None:
     # Large enough that torch converts its weights on several threads.

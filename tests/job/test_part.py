@@ -71,6 +71,7 @@ def ignore(progress: Progress) -> None:
     pass
 
 
+@pytest.mark.slow
 def test_a_part_made_twice_is_the_same(job: tuple[JobPlan, Path]) -> None:
     plan, folder = job
     assert plan.parts == ((0, 8), (8, 16), (16, 24))
@@ -87,6 +88,7 @@ def test_a_part_made_twice_is_the_same(job: tuple[JobPlan, Path]) -> None:
     assert {path.name for path in (folder / "parts").iterdir()} == {"00001.mp4", "00001.json"}
 
 
+@pytest.mark.slow
 def test_what_a_part_refuses(job: tuple[JobPlan, Path], tmp_path: Path) -> None:
     plan, folder = job
     with pytest.raises(JobError, match="part must be from 0 to 2, got 3"):
@@ -113,6 +115,7 @@ def test_what_a_part_refuses(job: tuple[JobPlan, Path], tmp_path: Path) -> None:
         part(folder, 1, ignore, device="cpu")
 
 
+@pytest.mark.slow
 def test_progress_within_a_chunk(
     job: tuple[JobPlan, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def test_all_kernels_are_here() -> None:
     assert {name for name, _, _ in VARIANTS} == selection.KERNELS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "name", "value", "plane"),
     [

@@ -155,6 +155,7 @@ def test_what_the_upsampler_asks_for(planes: str) -> None:
     assert_a_graph_can_hold_it(found)
 
 
+@pytest.mark.slow
 def test_all_flows_of_a_chunk_are_one_batch_of_flow_networks() -> None:
     spynet = on_meta(SPyNet())
     frames = torch.empty(44, 3, 180, 320, device="meta")

@@ -105,6 +105,7 @@ def act(program: Program, random: Random, count: int = 40) -> None:
     program.device.finish()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 8), st.sampled_from(["f4", "f2"]))
 def test_pictures_are_right_in_every_order(random: Random, capacity: int, dtype: str) -> None:
