@@ -77,6 +77,17 @@ def test_a_flow_that_is_not_a_number_spoils_its_own_pixel_only(
     torch.testing.assert_close(got, x, atol=1e-6, rtol=0)
 
 
+def test_a_flow_that_is_not_a_number_reads_nothing_outside() -> None:
+    x, flow = torch.rand(1, 3, 6, 8), torch.zeros(1, 2, 6, 8)
+    want = sampling.nearest4_warp(x, flow)
+    for value in (torch.nan, torch.inf, -torch.inf, 1e30):
+        flow[0, :, 2, 3] = value
+        got = sampling.nearest4_warp(x, flow)
+        assert not got[..., 2, 3].any()
+        got[..., 2, 3] = want[..., 2, 3]
+        assert torch.equal(got, want)
+
+
 def test_in_half_precision_a_warp_is_as_exact_as_the_format_lets_it() -> None:
     """The weights of its four pixels are rounded too, which adds little to rounding the result."""
     x, flow = torch.randn(1, 16, 40, 50).half(), 4 * torch.randn(1, 2, 40, 50)

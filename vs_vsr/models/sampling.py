@@ -267,7 +267,8 @@ def nearest4_warp(x: Tensor, flow: Tensor) -> Tensor:
     columns = torch.stack((column.floor(), column.ceil()), dim=-1)[..., :, None]
     rows = torch.stack((row.floor(), row.ceil()), dim=-1)[..., None, :]
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-    index = rows.clamp(0, height - 1).long() * width + columns.clamp(0, width - 1).long()
+    # Clamped as whole numbers: that of a NaN, which stays one in a clamp, lies far outside.
+    index = rows.long().clamp(0, height - 1) * width + columns.long().clamp(0, width - 1)
     if b > 1:
         batch = torch.arange(b, device=x.device)
         index += height * width * batch[:, None, None, None, None]
