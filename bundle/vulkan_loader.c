@@ -5,7 +5,8 @@
  * second driver. What the device can do is what the driver says.
  *
  * The driver is the first that loads of: the "library_path" of the manifest that VK_DRIVER_FILES
- * (or VK_ICD_FILENAMES) names, and NVIDIA's two libraries, of which the second needs no X11.
+ * (or VK_ICD_FILENAMES) names, and NVIDIA's two libraries, of which the second needs no X11. Where
+ * there is none, the first one loads all the same, and can make no instance.
  *
  * Source: the Vulkan-Loader's LoaderDriverInterface.md, "Driver Vulkan API Version" and "ICD
  * Discovery".
@@ -52,7 +53,9 @@ static Lookup open_driver(const char *library)
     *(void **)&negotiate = dlsym(handle, "vk_icdNegotiateLoaderICDInterfaceVersion");
     *(void **)&lookup = dlsym(handle, "vk_icdGetInstanceProcAddr");
     uint32_t interface = INTERFACE;
-    return negotiate && negotiate(&interface) ? NULL : lookup;
+    if (negotiate && negotiate(&interface))
+        return NULL;
+    return lookup && lookup(NULL, "vkCreateInstance") ? lookup : NULL;
 }
 
 /* The driver of the first manifest in a list that colons separate. */

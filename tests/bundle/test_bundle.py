@@ -42,6 +42,7 @@ void (*vk_icdGetInstanceProcAddr(void *instance, const char *name))(void)
 {
     (void)instance;
     if (!agreed || !strcmp(name, MISSING)) return 0;
+    if (!strcmp(name, "vkCreateInstance")) return (void (*)(void))version;
     if (!strcmp(name, "vkEnumerateInstanceVersion")) return (void (*)(void))version;
     return 0;
 }
@@ -94,6 +95,8 @@ def answers(loader: Path, **environment: str) -> str:
         ("none", "[4210987, 0, False]"),
         # 1.4.0, where the driver does not say.
         ("vkEnumerateInstanceVersion", "[4210688, 0, False]"),
+        # A driver that can make no instance here is none; the next one is tried.
+        ("vkCreateInstance", "[None, None, False]"),
     ],
 )
 def test_the_vulkan_loader_passes_questions_on(
