@@ -405,8 +405,7 @@ static const VSFrame *VS_CC handout_frame(int n, int reason, void *instance, voi
     /* It may have become stale on its way here. */
     int useless = !hold_carrier(d->carriers, vsapi->addFrameRef(carrier), chunk, 0);
     int next = chunk + 1;
-    /* Before its picture is waited for: so a second device works beside this one, and one alone has no
-     * pause between two chunks. */
+    /* Before its picture is waited for, so that the device has no pause between two chunks. */
     if (!useless && d->early && next <= (d->frames - 1) / d->chunk &&
         should_go_ahead(d->carriers, chunk, d->chunk))
         go_ahead(d->carriers, d->early, next);

@@ -31,6 +31,8 @@ def fresh() -> Iterator[None]:
 @pytest.fixture
 def capable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(__version__="14.0.0"))
+    monkeypatch.setattr(torch.cuda.Stream, "__cuda_stream__", None, raising=False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.delenv("VSR_KERNELS", raising=False)
@@ -89,6 +91,12 @@ def test_a_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, switch: str
             'CuPy is not installed: pip install "vs-vsr[cuda13]"',
         ),
         (
+            sys.modules,
+            "cupy",
+            SimpleNamespace(__version__="13.6.0"),
+            f"they need CuPy 14 and torch 2.10, got 13.6.0 and {torch.__version__}",
+        ),
+        (
             torch.cuda,
             "get_device_capability",
             lambda device: (7, 0),
@@ -100,7 +108,10 @@ def test_where_kernels_cannot_run_the_plain_form_does(
     monkeypatch: pytest.MonkeyPatch, what: object, name: str, value: object, reason: str
 ) -> None:
     monkeypatch.setenv("VSR_KERNELS", "all")
-    monkeypatch.setattr(what, name, value)
+    if what is sys.modules:
+        monkeypatch.setitem(sys.modules, name, value)
+    else:
+        monkeypatch.setattr(what, name, value)
     assert not any(selection.enabled(name, CUDA) for name in selection.KERNELS)
     assert selection.describe(CUDA) == f"none ({reason})"
 

@@ -18,6 +18,7 @@ KERNELS = frozenset({"deform", "pack", "spynet", "unpack", "warp"})
 # A name comes in here with a row in docs/measurements.md.
 MEASURED_FASTER: frozenset[str] = frozenset()
 _OLDEST = (7, 5)
+_OLDEST_CUPY = 14
 _SWITCH = "VSR_KERNELS"
 
 
@@ -73,6 +74,12 @@ def _missing(device: torch.device) -> str:
         # CuPy takes the libraries of CUDA that torch brings, so their major versions are the same.
         major = torch.version.cuda.partition(".")[0]
         return f'CuPy is not installed: pip install "vs-vsr[cuda{major}]"'
+    import cupy
+
+    # By this CuPy takes torch's streams.
+    has_streams = hasattr(torch.cuda.Stream, "__cuda_stream__")
+    if int(cupy.__version__.split(".")[0]) < _OLDEST_CUPY or not has_streams:
+        return f"they need CuPy 14 and torch 2.10, got {cupy.__version__} and {torch.__version__}"
     if torch.cuda.get_device_capability(device) < _OLDEST:
         return f"it is older than compute capability {_OLDEST[0]}.{_OLDEST[1]}"
     return ""

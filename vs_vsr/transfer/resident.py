@@ -6,7 +6,8 @@
                                      | event                  |
     compute stream                   network -> pictures in place -> signal
 
-Nothing is copied to or from the host, and nothing waits there. Between the core's own work and
+Nothing is copied to or from the host, and nothing waits there, but the core where it frees a frame
+that is still read. Between the core's own work and
 these streams stand the semaphores (vs_vsr.transfer.vulkan), between the streams an event.
 """
 

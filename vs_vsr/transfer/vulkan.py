@@ -45,8 +45,9 @@ __all__ = [
 READS, WRITES = 0, 1
 """Our two timelines (VsrTimeline): each is signalled on one stream, in order."""
 
-# Each import keeps a block (128 MiB) alive after the core has freed it and no longer counts it.
-_MOST_BLOCKS = 16
+# Each import keeps a block (128 MiB) alive after the core has freed it and no longer counts it. The
+# pictures of three chunks and the input go round: of large ones more are kept.
+_LEAST_KEPT, _TIMES_KEPT = 16, 4
 
 
 @dataclass(frozen=True)
@@ -141,12 +142,14 @@ class Blocks:
         # By number; the last used one last.
         self._blocks: dict[int, _Block] = {}
         self._streams: set[int] = set()
+        self._kept = _LEAST_KEPT
 
     @contextmanager
     def addresses(self, planes: Sequence[GpuPlane], stream: int) -> Iterator[list[int]]:
         """Give the address of each plane, for work that is enqueued on `stream` within the block.
 
-        Of the blocks that nobody is within, the 16 used last are kept.
+        Of the blocks that nobody is within, those used last are kept: 16, or four times as many as
+        these planes lie in.
 
         Raises:
             DeviceError: CUDA cannot import the memory.
@@ -155,6 +158,8 @@ class Blocks:
         try:
             with self._lock:
                 self._streams.add(stream)
+                blocks = len({plane.memory for plane in planes})
+                self._kept = max(self._kept, _TIMES_KEPT * blocks)
                 for plane in planes:
                     block = self._blocks.pop(plane.memory, None) or self._imported(plane)
                     self._blocks[plane.memory] = block
@@ -166,7 +171,7 @@ class Blocks:
                 for block in used:
                     block.users -= 1
                 unused = [number for number, block in self._blocks.items() if not block.users]
-                self._drop(unused[: max(len(self._blocks) - _MOST_BLOCKS, 0)])
+                self._drop(unused[: max(len(self._blocks) - self._kept, 0)])
 
     def synchronise(self) -> None:
         """Wait for all streams that have worked on the blocks."""
@@ -420,15 +425,12 @@ def plane_tensor(
         stride: Bytes from one row to the next.
         dtype: Of the samples.
     """
-    import cupy
     import torch
 
-    stream = torch.cuda.current_stream()
     name = str(dtype).removeprefix("torch.")
-    array = plane_array(address, shape, stride, name, stream.device_index)
-    # In the same stream, so that DLPack makes no order between two.
-    with cupy.cuda.ExternalStream(stream.cuda_stream, stream.device_index):
-        return torch.utils.dlpack.from_dlpack(array)
+    array = plane_array(address, shape, stride, name, torch.cuda.current_device())
+    # -1: nothing of CuPy's is under way there, so no order is to be made.
+    return torch.utils.dlpack.from_dlpack(array.__dlpack__(stream=-1))
 
 
 def plane_array(
