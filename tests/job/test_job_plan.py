@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vs_vsr.errors import JobError
+from vs_vsr.job import planning
 from vs_vsr.job.plan import Colour, Encoder, JobPlan, Recipe, Source
 
 PLAN = JobPlan(
@@ -91,3 +92,21 @@ def test_a_folder_without_a_plan(text: str | None, tmp_path: Path) -> None:
         (tmp_path / "plan.json").write_text(text)
     with pytest.raises(JobError, match=r"job must be a folder with a plan\.json .* Make it with"):
         JobPlan.load(tmp_path)
+
+
+# Segments as the filter's defaults are on a processor.
+@pytest.mark.parametrize(
+    ("size", "segment", "frames", "length"),
+    [
+        ((320, 180), 180, 10_000, 540),
+        ((720, 480), 180, 10_000, 360),
+        ((1920, 1080), 136, 10_000, 136),
+        ((320, 180), 180, 2_000, 180),
+    ],
+)
+def test_large_pictures_and_short_films_have_short_parts(
+    size: tuple[int, int], segment: int, frames: int, length: int
+) -> None:
+    parts = planning._parts(5, frames, frames, segment=segment, pixels=size[0] * size[1])
+    assert parts[0] == (5, length) and parts[-1][1] == frames
+    assert {last - first for first, last in parts[1:-1]} == {length}

@@ -40,9 +40,10 @@ from vs_vsr.weights.store import obtain, sha256_of
 __all__ = ["make_plan", "plan_preview"]
 
 
-# Pictures in a part, about: two minutes of a fast GPU's work, half an hour of a slow machine's. A
-# short clip has ten parts all the same, where its segments are that short.
-_PART, _LEAST_PARTS = 480, 10
+# Pictures in a part, about, and of larger ones as many as have the pixels of so many of 640x360: a
+# stop loses the part in hand, which takes a slow machine long. A short clip has ten parts all the
+# same. All this where segments are that short.
+_PART, _PART_PIXELS, _LEAST_PARTS = 480, 480 * 640 * 360, 10
 # What a picture depends on beside these is less than this many frames away (IconVSR's windows).
 _LENGTHS, _CONTEXT = ("chunk", "lookahead", "segment", "preroll"), 16
 # More gain little, and pictures of x264 and x265 depend on the number.
@@ -243,7 +244,11 @@ def _settled(request: Request, reading: _Reading, device: str) -> _Draft:
         times=tuple(times),
         last_duration=last_shown,
         cuts=(),
-        parts=_parts(first, last, len(times), rate * resolved.segment),
+        parts=_parts(
+            *(first, last, len(times)),
+            segment=rate * resolved.segment,
+            pixels=clip.width * clip.height,
+        ),
         versions=kind_here(device).versions,
         out=request.out,
     )
@@ -350,13 +355,15 @@ def _range(request: Request, times: Sequence[int], base: Fraction) -> tuple[int,
     return first, last
 
 
-def _parts(first: int, last: int, count: int, segment: int) -> tuple[tuple[int, int], ...]:
+def _parts(
+    first: int, last: int, count: int, *, segment: int, pixels: int
+) -> tuple[tuple[int, int], ...]:
     """Parts of whole segments; only the first and the last are cut by what is wanted.
 
-    Their borders follow from the clip's length alone, so that another machine, or another range of
-    the clip, makes the same parts.
+    Their borders follow from the clip's length and size alone, so that another machine, or another
+    range of the clip, makes the same parts.
     """
-    wanted = min(_PART, count // _LEAST_PARTS)
+    wanted = min(_PART, _PART_PIXELS // pixels, count // _LEAST_PARTS)
     length = max(round(wanted / segment), 1) * segment
     borders = [first, *range((first // length + 1) * length, last, length), last]
     return tuple(pairwise(borders))
