@@ -35,7 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make it, and say how large it is; 1 if it is too large."""
     parser = argparse.ArgumentParser(prog="bundle/make.py")
     parser.add_argument("--out", type=Path, default=HERE.parent / "dist" / "bundle")
-    out = parser.parse_args(argv).out
+    parser.add_argument(
+        "--clip",
+        nargs=2,
+        type=Path,
+        metavar=("SMALL", "TRUE"),
+        help="frames to measure quality with, as PNG files",
+    )
+    args = parser.parse_args(argv)
+    out = args.out
     shutil.rmtree(out, ignore_errors=True)
     for name in ("wheels", "weights", "vulkan", "peer"):
         (out / name).mkdir(parents=True)
@@ -45,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     build_loader(out / "vulkan" / "libvulkan.so.1")
     copy_peer(out / "peer")
+    for name, folder in zip(("small", "true"), args.clip or (), strict=False):
+        shutil.copytree(folder, out / "clip" / name)
     shutil.copy(HERE / "install.sh", out)
     return check_size(out)
 

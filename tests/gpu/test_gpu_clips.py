@@ -114,6 +114,10 @@ def test_a_clip_in_host_memory_is_an_error_not_a_crash(touching: Any) -> None:
     assert in_host.endswith(" Put std.GPUDownload before the filter.")
 
 
+def test_the_frames_that_are_measured_are_uploaded_once(touching: Any) -> None:
+    assert touching("upload") == {"on_gpu": True, "made": list(range(48))}
+
+
 @pytest.mark.slow
 def test_the_filters(lavapipe: Path, tmp_path: Path) -> None:
     """One process for all, as each must load torch and make its networks."""

@@ -5,11 +5,13 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import vapoursynth as vs
 from fake_cuda import FakeCuda, open_descriptors
 
+from vs_vsr.bench.gpu import vapoursynth_clips
 from vs_vsr.plugin.gpu import GpuFrameStruct, read_frame
 from vs_vsr.transfer.vulkan import READS, WRITES, GpuFrames
 
@@ -216,6 +218,26 @@ def do_refuse() -> dict[str, Any]:
         "errors": errors,
         "exports": [info["export_handle_type"], info["semaphore_export_handle_type"]],
     }
+
+
+def do_upload() -> dict[str, Any]:
+    """The clip that bench.gpu measures with."""
+    made = []
+
+    def source(name: str, size: tuple[int, int], length: int) -> Any:
+        blank = core.std.BlankClip(width=size[0], height=size[1], length=length, keep=True)
+
+        def count(n: int, f: Any) -> Any:
+            made.append(n)
+            return f
+
+        return blank.std.ModifyFrame(blank, count)
+
+    with patch.object(vapoursynth_clips, "source", source):
+        there = vapoursynth_clips.uploaded("RGB24", (32, 16))
+    for n in range(200):
+        there.get_frame(n).close()
+    return {"on_gpu": vapoursynth_clips.is_gpu_clip(there), "made": sorted(made)}
 
 
 if __name__ == "__main__":

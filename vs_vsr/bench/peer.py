@@ -29,7 +29,7 @@ def load(weights: Path | None = None) -> Any:
     """The peer's network with its REDS weights, as its plugin builds it, in float32 on the CPU.
 
     Args:
-        weights: The file to read where the installed package is without its own.
+        weights: The file to read; by default the installed package's own.
     """
     folder = Path(str(importlib.metadata.distribution(_FOLDER).locate_file(_FOLDER)))
     # Without its __init__, which needs an old VapourSynth.
@@ -42,8 +42,7 @@ def load(weights: Path | None = None) -> Any:
         # Nobody else should meet half a package.
         del sys.modules[_FOLDER]
     network = module.BasicVSR(num_feat=64, num_block=30)
-    own = folder / "BasicVSR_REDS4.pth"
-    network.load_state_dict(read(own if own.exists() or weights is None else weights), strict=True)
+    network.load_state_dict(read(weights or folder / "BasicVSR_REDS4.pth"), strict=True)
     return network.eval()
 
 

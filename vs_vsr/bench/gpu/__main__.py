@@ -47,7 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--weights", help="a file of BasicVSR; by default the released REDS weights"
     )
     parser.add_argument("--vid4", nargs=2, type=Path, metavar=("SMALL", "TRUE"))
+    parser.add_argument(
+        "--vid4-db", type=float, help="what vs-vsr eval gives for it in fp32 on a processor"
+    )
     args = parser.parse_args(argv)
+    if args.vid4 and args.vid4_db is None:
+        parser.error("--vid4 needs --vid4-db: what vs-vsr eval gives for it in fp32")
     missing = _missing(args.device)
     if missing:
         _say(f"bench.gpu: {missing}")
@@ -57,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = args.weights or _weights(folder, quick=args.quick)
     if Path(weights).is_file():
         weights = str(Path(weights).resolve())
-    vid4 = (args.vid4[0].resolve(), args.vid4[1].resolve()) if args.vid4 else None
+    vid4 = (args.vid4[0].resolve(), args.vid4[1].resolve(), args.vid4_db) if args.vid4 else None
     setting = Setting(args.device, args.quick, folder, weights, vid4)
     # What ends the visit must end the stage under way too.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

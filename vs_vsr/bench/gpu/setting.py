@@ -31,8 +31,8 @@ class Setting:
     """Where results go."""
     weights: str
     """A published name or a file of BasicVSR, for the filter and for the network."""
-    vid4: tuple[Path, Path] | None = None
-    """Folders of a clip's small frames and of the true ones."""
+    vid4: tuple[Path, Path, float] | None = None
+    """Folders of a clip's small and true frames, and its PSNR in float32 on a processor, in dB."""
 
     @property
     def torch_device(self) -> torch.device:

@@ -94,7 +94,8 @@ def captured(call: Callable[[], object]) -> Callable[[], object]:
         finally:
             graph.capture_end()
 
-    def replay() -> None:
+    # The graph knows addresses alone: what `call` holds must stay as long.
+    def replay(_: object = call) -> None:
         graph.replay()
 
     return replay

@@ -24,6 +24,7 @@ __all__ = [
     "is_gpu_clip",
     "script",
     "source",
+    "uploaded",
     "vspipe_environment",
     "vspipe_error",
 ]
@@ -67,6 +68,16 @@ def source(name: str, size: tuple[int, int], length: int) -> Any:
     frames = list(clip.frames())
     base = core.std.BlankClip(clip, length=length, keep=True)
     return base.std.ModifyFrame(base, lambda n, f: frames[n % _DISTINCT])
+
+
+def uploaded(name: str, size: tuple[int, int]) -> Any:
+    """The frames of `source`, in the memory of a GPU, again and again without end."""
+    clip = source(name, size, _DISTINCT).std.GPUUpload()
+    clip.std.SetVideoCache(mode=1, fixedsize=1, maxsize=_DISTINCT)
+    # From here on nothing is uploaded.
+    for _ in clip.frames(close=True):
+        pass
+    return clip.std.Loop(times=0)
 
 
 def filtered(setting: Setting, clip: Any, **arguments: object) -> Any:

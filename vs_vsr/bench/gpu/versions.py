@@ -24,7 +24,6 @@ _PACKAGES = (
     "nvidia-cudnn-frontend",
 )
 _DRIVER = (
-    "name",
     "driver_version",
     "pcie.link.gen.current",
     "pcie.link.gen.max",
@@ -70,7 +69,7 @@ def _gpu(setting: Setting, record: Record) -> None:
     free, total = torch.cuda.mem_get_info(device)
     record.add(
         "gpu",
-        torch_name=properties.name,
+        model=properties.name,
         uuid=str(properties.uuid),
         multiprocessors=properties.multi_processor_count,
         l2_mib=properties.L2_cache_size >> 20,
@@ -107,9 +106,9 @@ def _vulkan(record: Record) -> None:
         record.add("vulkan", error=str(e), ld_library_path=loader)
         return
     for device in devices:
-        record.add("vulkan device", **dict(device))
+        record.add("vulkan device", properties=dict(device))
     if not any(device["usable"] for device in devices):
         record.add("vulkan", error="no usable device", ld_library_path=loader)
         return
     # The types of handles that planes and semaphores can be exported as; 0 is none.
-    record.add("vulkan", **dict(core.vulkan_device_info))
+    record.add("vulkan", properties=dict(core.vulkan_device_info))
