@@ -32,6 +32,9 @@ __all__ = ["Resolved", "create", "resolve"]
 
 # The largest numerator of a frame rate.
 _LARGEST = 2**63 - 1
+# Networks that keep little for each frame: on a CPU the sums of their tiles take more than tiles
+# save (measured).
+_NO_TILES = ("BasicVSR", "RealBasicVSR")
 
 # Built networks are kept until the process ends, so that a script that is loaded again (mpv does
 # that at every seek) starts at once.
@@ -159,7 +162,9 @@ def create(
     def wider(device: torch.device) -> Callable[[], Runner] | None:
         return None if wider_dtype is None else partial(runner, device, wider_dtype)
 
-    hint = _less_memory(plan.chunk, max(clip.width, clip.height), options.tile)
+    side = max(clip.width, clip.height)
+    tiled = options.device.type != "cpu" or filter_name not in _NO_TILES
+    hint = _less_memory(plan.chunk, min(options.tile or side, side) if tiled else 0)
     if transfers:
         workers = [
             FilterWorker(
@@ -185,10 +190,10 @@ def create(
     )
 
 
-def _less_memory(chunk: int, side: int, tile: int) -> str:
-    """What to do where memory runs out, for frames whose longer side is `side` pixels."""
+def _less_memory(chunk: int, side: int) -> str:
+    """What to do where memory runs out; `side` is that of the tiles, 0 where they do not help."""
     smaller = [f"chunk={chunk // 2}"] if chunk > 1 else []
-    if min(tile or side, side) > 256:
+    if side > 256:
         smaller.append("tile=256")
     return f"Use {', or '.join(smaller)}." if smaller else "Use another device, or crop the clip."
 
