@@ -7,8 +7,8 @@
  *   free the frame                                 return the frame
  *   gpu_close, in any case                         gpu_close, in any case
  *
- * Python answers when its signal is enqueued, so nothing waits for the GPU, but the core where the last
- * reference to a frame that is still read goes. Where semaphores cannot be
+ * Python answers when its signal is enqueued, so nothing waits for the GPU, with one exception: the core,
+ * when it frees a frame that is still being read. Where semaphores cannot be
  * exported, gpu_take itself waits until the planes can be read, Python answers when its work is done, and
  * v is 0. If Python fails, it answers when nothing uses the planes any longer. */
 #ifndef VSR_GPU_H

@@ -16,6 +16,7 @@ import torch
 import vapoursynth as vs
 from conftest import small_checkpoint
 
+from vs_vsr.devices import default_dtype
 from vs_vsr.models.basicvsr import BasicVSR
 from vs_vsr.models.basicvsrpp import BasicVSRPP
 from vs_vsr.plugin import steps
@@ -144,19 +145,36 @@ def test_a_device_that_has_the_memory_once_it_is_asked_again(
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"),
-    [("BasicVSR", "Use chunk=4."), ("BasicVSRPP", "Use chunk=4, or tile=256.")],
+    ("name", "precision", "chunk", "hint"),
+    [
+        ("BasicVSR", "bf16", 8, "Use chunk=4."),
+        ("BasicVSR", "fp32", 8, "Use chunk=4, or tile=256."),
+        ("BasicVSR", "bf16", 1, "Use tile=256."),
+        ("BasicVSRPP", "bf16", 8, "Use chunk=4, or tile=256."),
+    ],
 )
 def test_what_takes_less_memory(
-    name: str, hint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str,
+    precision: str,
+    chunk: int,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    if precision == "bf16" and default_dtype(torch.device("cpu")) != torch.bfloat16:
+        pytest.skip("this processor does not multiply bf16")
+
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError(GPU)
 
     network = {"BasicVSR": BasicVSR, "BasicVSRPP": BasicVSRPP}[name](8, 1)
     torch.save(network.state_dict(), tmp_path / "small.pth")
     clip = getattr(core.vsr, name)(
-        blank(width=264), weights=str(tmp_path / "small.pth"), device="cpu", chunk=8
+        blank(width=264),
+        weights=str(tmp_path / "small.pth"),
+        device="cpu",
+        precision=precision,
+        chunk=chunk,
     )
     monkeypatch.setattr(Runner, "run", full)
     with pytest.raises(vs.Error, match=f"{re.escape(hint)}$"):
@@ -209,7 +227,7 @@ def test_a_cpu_without_the_memory(weights: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert re.fullmatch(
         r"BasicVSR: cpu has no memory left for a chunk \(it needs \d+ bytes more\)\. "
-        r"Use chunk=4\.\n",
+        r"Use chunk=4, or tile=256\.\n",
         done.stdout,
     ), done.stdout + done.stderr
 

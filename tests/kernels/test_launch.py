@@ -97,6 +97,18 @@ def test_a_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, switch: str
             f"they need CuPy 14 and torch 2.10, got 13.6.0 and {torch.__version__}",
         ),
         (
+            sys.modules,
+            "cupy",
+            None,
+            "CuPy cannot be imported: import of cupy halted; None in sys.modules",
+        ),
+        (
+            torch.cuda,
+            "Stream",
+            object,
+            f"they need CuPy 14 and torch 2.10, got 14.0.0 and {torch.__version__}",
+        ),
+        (
             torch.cuda,
             "get_device_capability",
             lambda device: (7, 0),

@@ -40,9 +40,9 @@ from vs_vsr.weights.store import obtain, sha256_of
 __all__ = ["make_plan", "plan_preview"]
 
 
-# Pictures in a part, about, and of larger ones as many as have the pixels of so many of 640x360: a
-# stop loses the part in hand, which takes a slow machine long. A short clip has ten parts all the
-# same. All this where segments are that short.
+# Pictures in a part, about; fewer where they are larger than 640x360, so that parts have about as
+# many pixels: a stop loses the part in hand. A short clip has ten parts all the same. Where a
+# segment is longer than all this, it is a part.
 _PART, _PART_PIXELS, _LEAST_PARTS = 480, 480 * 640 * 360, 10
 # What a picture depends on beside these is less than this many frames away (IconVSR's windows).
 _LENGTHS, _CONTEXT = ("chunk", "lookahead", "segment", "preroll"), 16

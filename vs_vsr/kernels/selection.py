@@ -74,8 +74,10 @@ def _missing(device: torch.device) -> str:
         # CuPy takes the libraries of CUDA that torch brings, so their major versions are the same.
         major = torch.version.cuda.partition(".")[0]
         return f'CuPy is not installed: pip install "vs-vsr[cuda{major}]"'
-    import cupy
-
+    try:
+        import cupy
+    except ImportError as e:
+        return f"CuPy cannot be imported: {e}"
     # By this CuPy takes torch's streams.
     has_streams = hasattr(torch.cuda.Stream, "__cuda_stream__")
     if int(cupy.__version__.split(".")[0]) < _OLDEST_CUPY or not has_streams:

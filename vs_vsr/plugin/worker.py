@@ -32,8 +32,8 @@ __all__ = ["Resolved", "create", "resolve"]
 
 # The largest numerator of a frame rate.
 _LARGEST = 2**63 - 1
-# Networks that keep little for each frame: on a CPU the sums of their tiles take more than tiles
-# save (measured).
+# Networks that keep little for each frame: on a CPU, in bfloat16, tiles save nothing with chunks of
+# some frames, as they are added up in float32 (measured).
 _NO_TILES = ("BasicVSR", "RealBasicVSR")
 
 # Built networks are kept until the process ends, so that a script that is loaded again (mpv does
@@ -163,8 +163,9 @@ def create(
         return None if wider_dtype is None else partial(runner, device, wider_dtype)
 
     side = max(clip.width, clip.height)
-    tiled = options.device.type != "cpu" or filter_name not in _NO_TILES
-    hint = _less_memory(plan.chunk, min(options.tile or side, side) if tiled else 0)
+    is_half_on_cpu = options.device.type == "cpu" and options.dtype != torch.float32
+    tiles_help = plan.chunk == 1 or not (is_half_on_cpu and filter_name in _NO_TILES)
+    hint = _less_memory(plan.chunk, min(options.tile or side, side) if tiles_help else 0)
     if transfers:
         workers = [
             FilterWorker(

@@ -6,9 +6,9 @@
                                      | event                  |
     compute stream                   network -> pictures in place -> signal
 
-Nothing is copied to or from the host, and nothing waits there, but the core where it frees a frame
-that is still read. Between the core's own work and
-these streams stand the semaphores (vs_vsr.transfer.vulkan), between the streams an event.
+Nothing is copied to or from the host, and nothing waits there, with one exception: the core, when
+it frees a frame that is still being read. Between the core's own work and these streams stand the
+semaphores (vs_vsr.transfer.vulkan), between the streams an event.
 """
 
 import threading

@@ -6,6 +6,7 @@ from typing import Any
 from vs_vsr.bench.gpu.cases import KERNEL, NOT_ALONE
 from vs_vsr.bench.gpu.convolutions import PEAK, TRUNK
 from vs_vsr.bench.gpu.gpu_clips import OF
+from vs_vsr.bench.gpu.record import LEFT_OUT
 from vs_vsr.bench.gpu.right import NETWORK
 from vs_vsr.bench.networks import ROWS
 from vs_vsr.kernels.selection import KERNELS
@@ -185,12 +186,18 @@ def goals(found: Mapping[str, float]) -> list[str]:
 def _kernels(results: _Results) -> Iterator[tuple[str, float]]:
     """Each own kernel's least gain over the fastest plain form, and whether it is right.
 
-    It is 1.0 if it gave what it must in all of its rows, else 0.0.
+    It is 1.0 if it gave what it must in all of its rows, else 0.0. A stage that ended early, or
+    left out a row, may lack the rows that matter.
     """
+    stages = [results.get(stage, {}) for stage in ("right", "parts")]
+    is_whole = [
+        result.get("state", "done") == "done" and not _has_left_out(result.get("rows", []))
+        for result in stages
+    ]
     for name in KERNELS:
         timed = [row for row in _rows(results, "parts") if row.get("kernel_name") == name]
         gains = [gain for row in timed if (gain := _gain(row)) is not None]
-        if gains and len(gains) == len(timed):
+        if gains and len(gains) == len(timed) and all(is_whole):
             yield f"{name}_gain", min(gains)
         checked = [row for row in _rows(results, "right") if row.get("kernel_name") == name]
         if checked and all(KERNEL in row for row in checked):
@@ -198,6 +205,10 @@ def _kernels(results: _Results) -> Iterator[tuple[str, float]]:
             right = (_number(row, KERNEL) is not None for row in checked)
             wrong = ({KERNEL, "plain"} & set(row.get("wrong", ())) for row in checked)
             yield f"{name}_right", float(all(right) and not any(wrong))
+
+
+def _has_left_out(rows: Iterable[Mapping[str, Any]]) -> bool:
+    return any(str(row.get("note", "")).startswith(LEFT_OUT) for row in rows)
 
 
 def _gain(row: Mapping[str, Any]) -> float | None:
@@ -268,7 +279,8 @@ def _on_gpu(results: _Results) -> dict[str, float | None]:
     orders = [r["right"] for r in _rows(results, stage) if "different" in r]
     left = _left(results, stage, OF, "device_used_mib")
     return {f"gpu_{key}": value for key, value in left.items()} | {
-        "gpu_bytes": copied / unit_bytes if unit_bytes else None,
+        # Without a kernel the profiler saw nothing at all.
+        "gpu_bytes": copied / unit_bytes if unit_bytes and _number(row, "kernels") else None,
         "gpu_busy_percent": _value(results, stage, f"long run{OF}", "busy_percent"),
         "gpu_answers": float(sum(orders)) if orders else None,
         "equal_addresses": equal / planes if planes and equal is not None else None,

@@ -21,6 +21,7 @@ from vs_vsr.bench.gpu.driver import Watch
 from vs_vsr.bench.gpu.record import Record
 from vs_vsr.bench.gpu.setting import Setting, own_kernels
 from vs_vsr.bench.gpu.timing import synchronize
+from vs_vsr.kernels.selection import describe
 from vs_vsr.plugin import bridge
 from vs_vsr.plugin.plans import FILTERS
 from vs_vsr.transfer.staged import SLOTS, StagedTransfer
@@ -124,7 +125,7 @@ def _variant(setting: Setting, size: tuple[int, int], variant: str, count: int) 
     if not variant.startswith("kernels "):
         return run()
     with own_kernels(variant.removeprefix("kernels ")):
-        return run()
+        return ({"on": describe(setting.torch_device)} if setting.is_cuda else {}) | run()
 
 
 def made(setting: Setting, clip: Any, **arguments: object) -> tuple[int, Any]:
@@ -257,7 +258,7 @@ def destroyed(setting: Setting, record: Record, source: Any, of: str = "") -> No
     start = time.perf_counter()
     del clip
     # Answered or refused, but not left waiting.
-    left = wait(answers, _DESTROYED_S).not_done
+    left = wait(answers, max(min(_DESTROYED_S, record.left_s() - 2), 0)).not_done
     record.add(
         f"destroyed mid-stream{of}",
         right=not left,
@@ -279,12 +280,11 @@ def long_run(setting: Setting, record: Record, source: Any, of: str = "") -> Non
     record.add(f"memory after {few} frames{of}", **memory(setting))
     wanted = (many - few) / rate
     # Half of what is left is for what comes after it.
-    if not record.has(2 * wanted, f"memory after {many} frames{of}"):
-        return
-    with Watch(setting.torch_device) as watch:
-        took = clips.in_order(clip, range(few, many), _REQUESTS)
-    record.add(f"memory after {many} frames{of}", **memory(setting))
-    record.add(f"long run{of}", fps=(many - few) / took, chunk=chunk, **watch.values())
+    if record.has(2 * wanted, f"memory after {many} frames{of}"):
+        with Watch(setting.torch_device) as watch:
+            took = clips.in_order(clip, range(few, many), _REQUESTS)
+        record.add(f"memory after {many} frames{of}", **memory(setting))
+        record.add(f"long run{of}", fps=(many - few) / took, chunk=chunk, **watch.values())
     del clip
     gc.collect()
     record.add(f"memory without the filter{of}", **memory(setting))
@@ -324,7 +324,8 @@ def _vspipe(setting: Setting, record: Record, size: tuple[int, int]) -> None:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 check=True,
-                timeout=record.left_s(),
+                # What comes after it is worth a row too.
+                timeout=record.left_s() - 8,
             )
             times.append(time.perf_counter() - start)
     # On a tiny clip the two may take the same time.

@@ -50,22 +50,20 @@ def every_row(setting: Setting, record: Record) -> None:
 
 def _pictures(setting: Setting, record: Record, source: Any) -> None:
     """The bits of the host clip's pictures in every order; tensors lie at the core's addresses."""
-    planes = equal = 0
+    is_equal: list[bool] = []
 
     def counted(address: int, shape: tuple[int, int], stride: int, dtype: torch.dtype) -> Tensor:
-        nonlocal planes, equal
         tensor = plane_tensor(address, shape, stride, dtype)
-        planes += 1
-        equal += tensor.data_ptr() == address
+        is_equal.append(tensor.data_ptr() == address)
         return tensor
 
     count = setting.small_or(60, 12)
     want = hashes(setting, range(count), clips.source(_FORMAT, setting.sizes[0], count))
     with patch.object(worker, "plane_tensor", counted):
         for name, order in {"in order": range(count), **orders(count)}.items():
-            found = hashes(setting, order, source)
-            record.add(f"{name}{OF}", **compared(want, found))
-    record.add(f"addresses{OF}", planes=planes, equal=equal)
+            with record.part(f"{name}{OF}"):
+                record.add(f"{name}{OF}", **compared(want, hashes(setting, order, source)))
+    record.add(f"addresses{OF}", planes=len(is_equal), equal=sum(is_equal))
 
 
 def _speed(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from vs_vsr.bench.gpu.record import Record
+from vs_vsr.bench.gpu.record import LEFT_OUT, Record
 from vs_vsr.bench.gpu.setting import Setting
 from vs_vsr.bench.gpu.timing import seconds
 from vs_vsr.models.basicvsr import BasicVSR
@@ -50,9 +50,13 @@ def measure(setting: Setting, record: Record) -> None:
 def _compare(setting: Setting, record: Record, versions: dict[str, Callable[[], int]]) -> None:
     """Frames a second of each version, in turn, after one run of each."""
     rates: dict[str, list[float]] = {name: [] for name in versions}
+    start = time.perf_counter()
     for call in versions.values():
         call()
-    for k in range(_ROUNDS):
+    for _ in range(_ROUNDS):
+        # A round too many would cost all rows.
+        if record.left_s() < 1.5 * (time.perf_counter() - start):
+            break
         start = time.perf_counter()
         for name, call in versions.items():
             made = 0
@@ -63,11 +67,9 @@ def _compare(setting: Setting, record: Record, versions: dict[str, Callable[[], 
 
             took = seconds(setting.torch_device, run)
             rates[name].append(made / took)
-        # A round too many would cost them all.
-        if k + 1 < _ROUNDS and record.left_s() < 1.5 * (time.perf_counter() - start):
-            break
     for name, values in rates.items():
-        record.add(name, fps=max(values), rounds_fps=values)
+        row = {"fps": max(values), "rounds_fps": values} if values else {"note": LEFT_OUT}
+        record.add(name, **row)
 
 
 def _clip(

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Record", "described", "read", "write"]
+__all__ = ["LEFT_OUT", "Record", "described", "read", "write"]
+
+LEFT_OUT = "left out"
+"""What the note of a part begins with for which there was no time."""
 
 
 class Record:
@@ -49,7 +52,7 @@ class Record:
         """Whether there is time for a part; if not, its row says so."""
         left = self.left_s()
         if left < seconds:
-            self.add(name, note=f"left out: {left:.0f} s left, needs {seconds:.0f}")
+            self.add(name, note=f"{LEFT_OUT}: {left:.0f} s left, needs {seconds:.0f}")
         return left >= seconds
 
     def finish(self, error: str | None = None) -> None:

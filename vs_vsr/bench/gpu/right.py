@@ -13,6 +13,7 @@ from vs_vsr.bench.gpu.record import Record, described
 from vs_vsr.bench.gpu.setting import Setting, own_kernels
 from vs_vsr.bench.gpu.timing import captured, poisoned, synchronize
 from vs_vsr.kernels.planes import unpack
+from vs_vsr.kernels.selection import KERNELS, describe, enabled
 from vs_vsr.models.stream import Span
 
 __all__ = ["NETWORK", "errors", "measure"]
@@ -29,8 +30,9 @@ _NOTHING = 1e-6
 
 def measure(setting: Setting, record: Record) -> None:
     """Check the whole network, then each form on an even and on odd sizes."""
+    frames, want = _clip(setting)
     with record.part("network"):
-        _network(setting, record)
+        _network(setting, record, frames, want)
     with record.part("streams"):
         _streams(setting, record)
     with record.part("NaN"):
@@ -46,7 +48,7 @@ def measure(setting: Setting, record: Record) -> None:
             with record.part(name):
                 record.add(name, **errors(setting, case, height, width))
     with record.part("network with all kernels"):
-        _network_with_kernels(setting, record)
+        _network_with_kernels(setting, record, frames, want)
 
 
 def errors(setting: Setting, case: Case, height: int, width: int) -> dict[str, object]:
@@ -78,9 +80,8 @@ def errors(setting: Setting, case: Case, height: int, width: int) -> dict[str, o
     return {"right": not wrong, **kernel, **row, **({"wrong": wrong} if wrong else {})}
 
 
-def _network(setting: Setting, record: Record) -> None:
+def _network(setting: Setting, record: Record, frames: list[Tensor], want: Tensor) -> None:
     """The middle of a clip against float32 on the processor, beside the peer's plain torch."""
-    frames, want = _clip(setting)
     middle = len(frames) // 2
     found, plain = _error(_pictures(setting, frames)[middle], want), None
     note = {}
@@ -98,12 +99,20 @@ def _network(setting: Setting, record: Record) -> None:
     record.add(NETWORK, right=right, relative_error=found, plain_error=plain, **note)
 
 
-def _network_with_kernels(setting: Setting, record: Record) -> None:
+def _network_with_kernels(
+    setting: Setting, record: Record, frames: list[Tensor], want: Tensor
+) -> None:
     """The same with all kernels of our own."""
-    frames, want = _clip(setting)
-    with own_kernels("all"):
+    name = "whole network with all kernels"
+    if not setting.is_cuda:
+        record.add(name, note="no GPU")
+        return
+    with own_kernels("all"), torch.inference_mode():
+        if not all(enabled(kernel, setting.torch_device) for kernel in KERNELS):
+            record.add(name, note=f"none can run: {describe(setting.torch_device)}")
+            return
         error = _error(_pictures(setting, frames)[len(frames) // 2], want)
-    record.add("whole network with all kernels", right=error <= _PLAIN_MOST, relative_error=error)
+    record.add(name, right=error <= _PLAIN_MOST, relative_error=error)
 
 
 def _clip(setting: Setting) -> tuple[list[Tensor], Tensor]:
